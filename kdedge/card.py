@@ -1,0 +1,108 @@
+"""The model card: everything the device has to know about a network, carried inside its ONNX file.
+
+A card is JSON under the metadata key :data:`METADATA_KEY`. Training starts it, export completes it, the runtime reads it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kdedge.errors import CardError
+from kdedge.preprocess import Preprocess
+
+__all__ = ["METADATA_KEY", "ModelCard"]
+
+METADATA_KEY = "kdedge.card"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What an exported classifier says about itself.
+
+    Attributes:
+        name: short name, shown to people.
+        labels: class names, in the order of the logits.
+        preprocess: the one preprocessing of this network.
+        student: network, as ``family/name``.
+        teacher: what it imitated, as given to ``--teacher``; empty for a network trained without one.
+        precision: ``fp32`` or ``int8``.
+        target: device profile the file was written for (``x86``, ...); empty before export.
+        scores: name to number, 0-1 where it is a share; each name says on which images (``test_accuracy``, ...).
+        parity: how far the file is from the one before it (torch, fp32), measured on held-out images.
+        quantization: calibration method, share of int8 convolutions and the like; empty for fp32.
+        provenance: versions, command, date, hashes.
+        licence: licence of the weights, in words.
+        notes: limits and intended use, in words.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    student: str = ""
+    teacher: str = ""
+    precision: str = "fp32"
+    target: str = ""
+    parameters: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels):
+            raise CardError("a card's labels must differ from one another.")
+
+    def with_(self, **changes: Any) -> "ModelCard":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "format": FORMAT,
+            **asdict(self),
+            "labels": list(self.labels),
+            "preprocess": self.preprocess.to_dict(),
+        }
+
+    def to_json(self) -> str:
+        """One JSON object; NaN and infinities are refused."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "card") -> "ModelCard":
+        """Parse what :meth:`to_json` wrote.
+
+        Raises:
+            CardError: not JSON, another format version, or a field is missing or of the wrong kind.
+        """
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise CardError(f"{source}: the card is not JSON ({error}).") from error
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            found = value.get("format") if isinstance(value, dict) else type(value).__name__
+            raise CardError(f"{source}: a card of format {FORMAT} was expected, found {found!r}; update kdedge.")
+        try:
+            fields = {key: value[key] for key in cls.__dataclass_fields__ if key in value}
+            fields["labels"] = tuple(str(label) for label in value["labels"])
+            fields["preprocess"] = Preprocess.from_dict(value["preprocess"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise CardError(f"{source}: the card lacks or garbles a field ({error}).") from error
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], source: str | Path) -> "ModelCard":
+        """The card in an ONNX file's metadata; CardError, with the way out, if it has none."""
+        text = metadata.get(METADATA_KEY)
+        if text is None:
+            raise CardError(
+                f"{source}: this ONNX file has no kdedge card (labels and preprocessing); "
+                "export it with 'kdedge export RUN --int8'."
+            )
+        return cls.from_json(text, str(source))

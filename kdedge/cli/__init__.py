@@ -1,0 +1,25 @@
+"""The ``kdedge`` command: every body parses, calls the library and prints.
+
+Nothing heavy is imported before a command is chosen, and ``classify`` never loads torch or onnx.
+"""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point of the console script. Exit codes: 0 done, 1 a fault of kdedge, 2 a mistake in what was given."""
+    from kdedge.cli.app import app
+    from kdedge.errors import KdedgeError
+
+    try:
+        app(standalone_mode=True)
+    except KdedgeError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""What images there are: folders, splits, faces. Torch-free."""

@@ -1,0 +1,186 @@
+"""From an image file to the tensor a network expects: the only copy of that code in kdedge.
+
+Training evaluation, calibration, ``kdedge classify`` and ``kdedge bench`` all call :class:`Preprocess`, so a student sees
+on the device exactly what it saw when it was trained. NumPy and OpenCV only.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import imagesize
+import numpy as np
+from numpy.typing import NDArray
+
+from kdedge.errors import CardError, DataError
+
+__all__ = ["MAX_PIXELS", "Image", "Preprocess", "decode", "resize"]
+
+Image = NDArray[np.uint8]
+"""An image as this package passes it around: uint8, shape (H, W, 3), RGB."""
+
+MAX_PIXELS = 50_000_000
+"""Images with more pixels are refused before decoding; ``$KDEDGE_MAX_PIXELS`` overrides it."""
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def decode(source: str | Path | bytes) -> Image:
+    """Decode an image file (path or its bytes) to RGB.
+
+    The EXIF orientation is applied; grey, palette, CMYK and 16-bit images become 8-bit RGB; transparent pixels are laid on
+    white, as a browser would show them.
+
+    Returns:
+        uint8 array of shape (H, W, 3), RGB.
+
+    Raises:
+        DataError: the file is missing, is no image, is truncated, or has more than ``MAX_PIXELS`` pixels
+            (read from the header, before any pixel is decoded).
+    """
+    name = "image" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            data = Path(source).read_bytes()
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror or error}).") from error
+    _refuse_too_large(data, name)
+    _refuse_truncated(data, name)
+    pixels = _imdecode(data, cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
+        raise DataError(f"{name}: not an image that can be decoded ({len(data):,} bytes).")
+    if pixels.dtype == np.uint8 and _may_be_transparent(data):
+        raw = _imdecode(data, cv2.IMREAD_UNCHANGED)
+        if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == pixels.shape[:2]:
+            pixels = _on_white(raw)
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _refuse_too_large(data: bytes, name: str) -> None:
+    cap = int(os.environ.get("KDEDGE_MAX_PIXELS", MAX_PIXELS))
+    width, height = imagesize.get(BytesIO(data))
+    if width > 0 and height > 0 and width * height > cap:
+        raise DataError(
+            f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, above the cap of {cap / 1e6:.0f}; "
+            "scale it down or set KDEDGE_MAX_PIXELS."
+        )
+
+
+def _refuse_truncated(data: bytes, name: str) -> None:
+    """OpenCV fills what is missing of a JPEG or PNG with grey and says nothing; a classifier must not."""
+    tail = data[-4096:]
+    if data[:3] == b"\xff\xd8\xff" and b"\xff\xd9" not in tail:
+        raise DataError(f"{name}: the JPEG is truncated (no end marker in {len(data):,} bytes).")
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail:
+        raise DataError(f"{name}: the PNG is truncated (no end chunk in {len(data):,} bytes).")
+
+
+def _may_be_transparent(data: bytes) -> bool:
+    return data[:8] == b"\x89PNG\r\n\x1a\n" or data[8:12] == b"WEBP" or data[:4] in (b"II*\x00", b"MM\x00*")
+
+
+def _on_white(bgra: NDArray[Any]) -> Image:
+    top = 65535.0 if bgra.dtype == np.uint16 else 255.0
+    alpha = bgra[..., 3:].astype(np.float32) / top
+    rgb = bgra[..., 2::-1].astype(np.float32) * (255.0 / top)
+    return np.rint(rgb * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+
+
+def resize(image: Image, size: int, mode: Literal["crop", "squash"] = "crop") -> Image:
+    """Scale to ``size`` x ``size``: ``crop`` scales the short side and takes the centre, ``squash`` ignores the ratio.
+
+    Area averaging shrinks, bilinear interpolation enlarges. An image of that size is returned as it is.
+    """
+    height, width = image.shape[:2]
+    if mode == "crop" and height != width:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+        height = width = side
+    if (height, width) == (size, size):
+        return image
+    shrinks = size * size < height * width
+    scaled = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a network wants its input; travels inside every exported file.
+
+    Attributes:
+        size: height and width of the network's input, pixels.
+        mean: per channel, in units of 0-255 pixel values, in the order of ``color``.
+        std: per channel, likewise. The network gets ``(pixel - mean) / std``.
+        color: channel order the network expects.
+        resize: ``crop`` (short side, then centre) or ``squash``.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    color: Literal["rgb", "bgr"] = "rgb"
+    resize: Literal["crop", "squash"] = "crop"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise CardError(f"preprocess.size is {self.size}; it must be a positive number of pixels.")
+        if self.color not in ("rgb", "bgr") or self.resize not in ("crop", "squash"):
+            raise CardError(f"preprocess: color {self.color!r} or resize {self.resize!r} is not known.")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+            raise CardError(f"preprocess: mean {self.mean} and std {self.std} must be three numbers, std above zero.")
+
+    def fit(self, image: Image) -> Image:
+        """Scale one RGB image to (size, size, 3) uint8."""
+        return resize(image, self.size, self.resize)
+
+    def normalize(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn fitted RGB images into the network's input.
+
+        Args:
+            batch: uint8, (B, size, size, 3), RGB.
+
+        Returns:
+            float32, (B, 3, size, size), contiguous.
+        """
+        if batch.ndim != 4 or batch.shape[1:] != (self.size, self.size, 3):
+            raise DataError(f"expected a batch of shape (B, {self.size}, {self.size}, 3), got {batch.shape}.")
+        pixels = batch[..., ::-1] if self.color == "bgr" else batch
+        planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+        planes -= np.asarray(self.mean, np.float32)[:, None, None]
+        planes *= np.float32(1.0) / np.asarray(self.std, np.float32)[:, None, None]
+        return planes
+
+    def __call__(self, images: Iterable[Image]) -> NDArray[np.float32]:
+        """Fit and normalise decoded RGB images of any size: float32 of shape (B, 3, size, size)."""
+        fitted = [self.fit(image) for image in images]
+        if not fitted:
+            return np.empty((0, 3, self.size, self.size), np.float32)
+        return self.normalize(np.stack(fitted))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Preprocess":
+        """Read what :meth:`to_dict` wrote; raises CardError on anything else."""
+        try:
+            mean, std = (tuple(float(x) for x in value[key]) for key in ("mean", "std"))
+            return cls(int(value["size"]), mean, std, value["color"], value["resize"])  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CardError(f"the card's preprocessing cannot be read: {value!r}.") from error
