@@ -1,6 +1,7 @@
 """The model card: everything the device has to know about a network, carried inside its ONNX file.
 
-A card is JSON under the metadata key :data:`METADATA_KEY`. Training starts it, export completes it, the runtime reads it.
+A card is JSON under the metadata key :data:`METADATA_KEY`. Training starts it, export completes it, the runtime
+reads it.
 """
 
 import json
@@ -16,6 +17,17 @@ __all__ = ["METADATA_KEY", "ModelCard"]
 
 METADATA_KEY = "kdedge.card"
 FORMAT = 1
+KINDS: dict[str, type] = {
+    "name": str,
+    "labels": list,
+    "precision": str,
+    "parameters": int,
+    "scores": dict,
+    "parity": dict,
+    "quantization": dict,
+    "provenance": dict,
+}
+"""What JSON must hold under these names, lest a garbled card fails later and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class ModelCard:
         teacher: what it imitated, as given to ``--teacher``; empty for a network trained without one.
         precision: ``fp32`` or ``int8``.
         target: device profile the file was written for (``x86``, ...); empty before export.
+        parameters: number of weights; 0 if unknown.
         scores: name to number, 0-1 where it is a share; each name says on which images (``test_accuracy``, ...).
         parity: how far the file is from the one before it (torch, fp32), measured on held-out images.
         quantization: calibration method, share of int8 convolutions and the like; empty for fp32.
@@ -90,6 +103,9 @@ class ModelCard:
             raise CardError(f"{source}: a card of format {FORMAT} was expected, found {found!r}; update kdedge.")
         try:
             fields = {key: value[key] for key in cls.__dataclass_fields__ if key in value}
+            for key, wanted in KINDS.items():
+                if key in value and not isinstance(value[key], wanted):
+                    raise TypeError(f"{key} is {value[key]!r}")
             fields["labels"] = tuple(str(label) for label in value["labels"])
             fields["preprocess"] = Preprocess.from_dict(value["preprocess"])
             return cls(**fields)

@@ -1,18 +1,18 @@
 """From an image file to the tensor a network expects: the only copy of that code in kdedge.
 
-Training evaluation, calibration, ``kdedge classify`` and ``kdedge bench`` all call :class:`Preprocess`, so a student sees
-on the device exactly what it saw when it was trained. NumPy and OpenCV only.
+Training evaluation, calibration, ``kdedge classify`` and ``kdedge bench`` all call :class:`Preprocess`, so a student
+sees on the device exactly what it saw when it was trained. NumPy and OpenCV only.
 """
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,12 +29,17 @@ MAX_PIXELS = 50_000_000
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)  # those followed by a length, and the end
+
 
 def decode(source: str | Path | bytes) -> Image:
     """Decode an image file (path or its bytes) to RGB.
 
-    The EXIF orientation is applied; grey, palette, CMYK and 16-bit images become 8-bit RGB; transparent pixels are laid on
-    white, as a browser would show them.
+    The EXIF orientation is applied; grey, palette, CMYK and 16-bit images become 8-bit RGB; the transparent pixels
+    of a PNG or WebP are laid on white, as a browser would show them.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.
@@ -51,28 +56,36 @@ def decode(source: str | Path | bytes) -> Image:
             data = Path(source).read_bytes()
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror or error}).") from error
+        except ValueError as error:  # a null byte in the path
+            raise DataError(f"{name!r}: not the path of a file.") from error
     _refuse_too_large(data, name)
     _refuse_truncated(data, name)
-    pixels = _imdecode(data, cv2.IMREAD_COLOR_RGB)
+    pixels = _imdecode(data, cv2.IMREAD_COLOR)
     if pixels is None:
         raise DataError(f"{name}: not an image that can be decoded ({len(data):,} bytes).")
-    if pixels.dtype == np.uint8 and _may_be_transparent(data):
+    # IMREAD_UNCHANGED ignores the EXIF orientation, so a transparent image that carries one keeps its opaque pixels.
+    if _may_be_transparent(data) and b"eXIf" not in data and b"EXIF" not in data:
         raw = _imdecode(data, cv2.IMREAD_UNCHANGED)
         if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == pixels.shape[:2]:
-            pixels = _on_white(raw)
-    return np.ascontiguousarray(pixels, dtype=np.uint8)
+            return _on_white(raw)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels), dtype=np.uint8)
 
 
 def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
+    return pixels
 
 
 def _refuse_too_large(data: bytes, name: str) -> None:
-    cap = int(os.environ.get("KDEDGE_MAX_PIXELS", MAX_PIXELS))
-    width, height = imagesize.get(BytesIO(data))
+    setting = os.environ.get("KDEDGE_MAX_PIXELS", str(MAX_PIXELS))
+    try:
+        cap = int(setting)
+    except ValueError:
+        raise DataError(f"KDEDGE_MAX_PIXELS is {setting!r}; a number of pixels was expected.") from None
+    width, height = _claimed_size(data)
     if width > 0 and height > 0 and width * height > cap:
         raise DataError(
             f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, above the cap of {cap / 1e6:.0f}; "
@@ -80,24 +93,71 @@ def _refuse_too_large(data: bytes, name: str) -> None:
         )
 
 
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Width and height as the header has them, (0, 0) if that cannot be read: the decoder says what is wrong then."""
+    if data[:8] == PNG:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data[:3] == JPEG:
+        for marker, at in _jpeg_segments(data):
+            if marker in JPEG_FRAMES:
+                return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 3 : at + 5], "big")
+        return 0, 0
+    import imagesize  # it loads an HTTP client and XML, which the two usual formats need not wait for
+
+    try:
+        width, height = imagesize.get(BytesIO(data))
+    except Exception:
+        return 0, 0
+    return int(width), int(height)
+
+
 def _refuse_truncated(data: bytes, name: str) -> None:
-    """OpenCV fills what is missing of a JPEG or PNG with grey and says nothing; a classifier must not."""
-    tail = data[-4096:]
-    if data[:3] == b"\xff\xd8\xff" and b"\xff\xd9" not in tail:
-        raise DataError(f"{name}: the JPEG is truncated (no end marker in {len(data):,} bytes).")
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail:
-        raise DataError(f"{name}: the PNG is truncated (no end chunk in {len(data):,} bytes).")
+    """Some versions of OpenCV fill what is missing of an image with grey and say nothing; a classifier must not.
+
+    Whatever follows the end of the image (the film of a phone's motion photo, say) is allowed.
+    """
+    size = f"{len(data):,} bytes"
+    if data[:3] == JPEG and all(marker != 0xD9 for marker, _ in _jpeg_segments(data)):
+        raise DataError(f"{name}: the JPEG is truncated (no end marker in {size}).")
+    if data[:8] == PNG and not _png_ends(data):
+        raise DataError(f"{name}: the PNG is truncated (no end chunk in {size}).")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise DataError(f"{name}: the WebP is truncated ({size} are less than its header says).")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each marker and where its length stands; what lies inside a segment (a thumbnail) is passed over."""
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        at = found.end()
+        yield found[0][-1], at
+        at += int.from_bytes(data[at : at + 2], "big")
+
+
+def _png_ends(data: bytes) -> bool:
+    at = 8
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def _may_be_transparent(data: bytes) -> bool:
-    return data[:8] == b"\x89PNG\r\n\x1a\n" or data[8:12] == b"WEBP" or data[:4] in (b"II*\x00", b"MM\x00*")
+    """Whether the header admits an alpha channel: everything else is decoded once only."""
+    if data[:8] == PNG:
+        return data[25] in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")]
+    if data[8:12] == b"WEBP":
+        return data[12:16] == b"VP8L" or (data[12:16] == b"VP8X" and bool(data[20] & 0x10))
+    return False
 
 
 def _on_white(bgra: NDArray[Any]) -> Image:
     top = 65535.0 if bgra.dtype == np.uint16 else 255.0
     alpha = bgra[..., 3:].astype(np.float32) / top
     rgb = bgra[..., 2::-1].astype(np.float32) * (255.0 / top)
-    return np.rint(rgb * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+    blended: Image = np.rint(rgb * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+    return blended
 
 
 def resize(image: Image, size: int, mode: Literal["crop", "squash"] = "crop") -> Image:

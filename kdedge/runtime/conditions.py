@@ -1,0 +1,68 @@
+"""On what a measurement was made: without this a latency says nothing."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kdedge import __version__
+from kdedge.runtime.session import usable_cores
+
+__all__ = ["conditions"]
+
+FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "neon", "asimd", "asimddp", "i8mm")
+"""Instruction sets that decide how fast int8 is."""
+
+
+def conditions() -> dict[str, Any]:
+    """The machine and the software, as plain JSON values; what cannot be found out is an empty string."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cpu_flags": _flags(),
+        "cores_usable": usable_cores(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "os": platform.platform(),
+        "machine": platform.machine(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "versions": {
+            "python": platform.python_version(),
+            "kdedge": __version__,
+            **{name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "numpy") if _version(name)},
+        },
+    }
+
+
+def _cpu() -> str:
+    board = _read("/proc/device-tree/model").rstrip("\0")  # a Jetson or a Raspberry Pi names itself here
+    model = _cpuinfo("model name", "Hardware", "Model") or platform.processor() or platform.machine()
+    return f"{board} ({model})" if board else model
+
+
+def _flags() -> list[str]:
+    present = set(_cpuinfo("flags", "Features").split())
+    return [flag for flag in FLAGS if flag in present]
+
+
+def _cpuinfo(*keys: str) -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in keys:
+            return value.strip()
+    return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

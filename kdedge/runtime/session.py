@@ -1,0 +1,135 @@
+"""An onnxruntime session that uses the cores there really are and says plainly what is wrong with a file."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from kdedge.errors import ModelError
+
+__all__ = ["default_threads", "open_session", "usable_cores"]
+
+MOST_THREADS = 4
+"""Small networks gain nothing from more threads, and a device has other things to do."""
+
+
+def open_session(path: str | Path, threads: int | None = None) -> Any:
+    """Load an ONNX file for the CPU.
+
+    Args:
+        path: the ``.onnx`` file.
+        threads: threads inside an operator; None takes :func:`default_threads`.
+
+    Returns:
+        An ``onnxruntime.InferenceSession``.
+
+    Raises:
+        ModelError: the file is missing, corrupt or too new for this onnxruntime, or both onnxruntime wheels are
+            installed.
+    """
+    path = Path(path)
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads is {threads}; at least 1 is needed.")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file.")
+    _refuse_both_wheels()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base but this one
+        raise ModelError(_what_is_wrong(path, str(error), onnxruntime.__version__)) from error
+
+
+def _what_is_wrong(path: Path, message: str, runtime: str) -> str:
+    first = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    if "IR version" in message or "opset" in message.lower():
+        return f"{path}: the file is newer than this onnxruntime {runtime}; update onnxruntime ({first})"
+    size = path.stat().st_size
+    return (
+        f"{path}: onnxruntime {runtime} cannot load this file of {size:,} bytes, it may be corrupt or cut off ({first})"
+    )
+
+
+def _refuse_both_wheels() -> None:
+    """The two wheels write the same files, so one of them silently wins.
+
+    Their metadata is looked for by name: importlib.metadata would add a tenth to the start of ``kdedge classify``.
+    """
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        raise ModelError("onnxruntime is not installed; run 'pip install onnxruntime'.")
+    if len(_wheels(Path(spec.origin).parents[1])) > 1:
+        raise ModelError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; run "
+            "'pip uninstall -y onnxruntime onnxruntime-gpu' and then install the one you want "
+            "('pip install onnxruntime' for the CPU, 'pip install onnxruntime-gpu' for a GPU)."
+        )
+
+
+def _wheels(site: Path) -> list[str]:
+    names = ("onnxruntime", "onnxruntime_gpu")
+    return [name for name in names if any(site.glob(f"{name}-*.dist-info"))]
+
+
+def default_threads() -> int:
+    """Threads a session gets unless told otherwise: :func:`usable_cores`, at most 4."""
+    return min(usable_cores(), MOST_THREADS)
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use, at least 1.
+
+    The least of the machine's cores, the process's affinity and the cgroup's quota (what ``docker run --cpus`` sets);
+    onnxruntime itself looks at the first two only.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+    else:
+        allowed = set(range(os.cpu_count() or 1))
+    return max(1, int(min(_physical(allowed), _quota())))
+
+
+def _physical(cpus: set[int], system: Path = Path("/sys/devices/system/cpu")) -> int:
+    """How many physical cores the logical ``cpus`` belong to; all count where the system does not say."""
+    try:
+        return len({(system / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in cpus})
+    except OSError:
+        return len(cpus)
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """The cgroup's limit in cores, version 1 or 2; infinity where there is none."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    limits = [float("inf")]
+    for line in ["0::/", "0:cpu:/", *lines]:
+        _, controllers, below = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = root / "cpu" if controllers else root
+        parts = Path(below.lstrip("/")).parts
+        for depth in range(len(parts) + 1):  # a parent's limit holds too
+            limits.append(_limit(folder.joinpath(*parts[:depth])))
+    return min(limits)
+
+
+def _limit(folder: Path) -> float:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        except OSError:
+            return float("inf")
+    try:
+        cores = float(quota) / float(period)
+    except (ValueError, ZeroDivisionError):  # "max"
+        return float("inf")
+    return cores if cores > 0 else float("inf")  # -1 means no limit in version 1

@@ -1,0 +1,1 @@
+"""Teacher activations in, a trained student out. Needs the ``train`` extra."""

@@ -1,0 +1,1 @@
+"""What the distilled student is compared with."""

@@ -1,0 +1,72 @@
+"""Checkpoints: safetensors beside JSON, never a pickle; each pair replaces the last one atomically."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdedge.errors import RunError
+from kdedge.files import atomic_path, sha256_of, write_json
+from kdedge.training.loop import TrainingState
+
+__all__ = ["load_state", "load_weights", "save_state", "save_weights"]
+
+
+def save_weights(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
+    """Write ``path`` (.safetensors) and, beside it, ``about`` with the file's sha256 as JSON."""
+    _write(path, dict(network.state_dict()), about)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint; RunError if it is missing or is not what its JSON says."""
+    about = _read_about(path)
+    if about["sha256"] != sha256_of(path):
+        raise RunError(f"{path}: the checkpoint is damaged (its sha256 is not the one in {path.stem}.json).")
+    return load_file(path)
+
+
+def save_state(path: Path, state: TrainingState, about: dict[str, Any]) -> None:
+    """Everything needed to go on: model, averaged weights, AdamW moments, step, seconds."""
+    tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
+    tensors |= {f"averaged.{key}": value for key, value in state.averaged.state_dict().items()}
+    for number, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in slots.items()}
+    _write(path, tensors, {**about, "step": state.step, "elapsed": state.elapsed})
+
+
+def load_state(path: Path, state: TrainingState) -> None:
+    """Put a checkpoint of :func:`save_state` back into a freshly started ``state`` of the same networks."""
+    tensors = load_weights(path)
+    about = _read_about(path)
+    try:
+        state.model.load_state_dict(_below(tensors, "model."))
+        state.averaged.load_state_dict(_below(tensors, "averaged."))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below(tensors, "optimizer.").items():
+            number, _, name = key.partition(".")
+            slots.setdefault(int(number), {})[name] = value
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise RunError(f"{path}: the checkpoint belongs to other networks ({str(error).splitlines()[0]}).") from error
+    state.step, state.elapsed = int(about["step"]), float(about["elapsed"])
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
+    write_json(path.with_suffix(".json"), {**about, "sha256": sha256_of(path)})
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        raise RunError(f"{path}: no such checkpoint (a .safetensors and a .json of that name).")
+    about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return about

@@ -1,0 +1,108 @@
+"""Settings of a distillation, readable from and written to TOML."""
+
+import shlex
+import sys
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from kdedge.errors import RunError
+from kdedge.files import write_text
+from kdedge.training.augment import Augment
+
+__all__ = ["DistillConfig", "read_config", "write_config"]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What ``kdedge distill`` does; ``None`` means it was not given or is chosen by the command.
+
+    Attributes:
+        transfer: folder of unlabelled images, any nesting.
+        data: class folders, of which a part is held out for validation; or ``train`` with optional ``val`` and ``test``.
+        size: the student's input, pixels.
+        epochs: passes over all views; or ``steps``; or ``minutes`` of training.
+        views: views of each transfer image; ``train_views``: of each labelled image (0 keeps them out of pre-training).
+        heldout: share of the transfer images that is never trained on and measures R2, cosine and k-NN agreement.
+        precision: ``fp32``, ``bf16`` or ``auto`` (the faster, measured at start).
+    """
+
+    teacher: str
+    student: str
+    out: str
+    transfer: str | None = None
+    data: str | None = None
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    loss: str = "mse+cosine"
+    epochs: float | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    size: int | None = None
+    batch: int = 32
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    views: int = 2
+    train_views: int = 20
+    heldout: float = 0.05
+    evaluations: int = 4
+    student_weights: str = "auto"
+    teacher_weights: str = "pretrained"
+    teacher_size: int | None = None
+    teacher_mean: tuple[float, float, float] | None = None
+    teacher_std: tuple[float, float, float] | None = None
+    teacher_color: str | None = None
+    precision: str = "auto"
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise RunError(f"give one of --epochs, --steps and --minutes, not {' and '.join('--' + g for g in given)}.")
+        for name in given:
+            if getattr(self, name) <= 0:
+                raise RunError(f"--{name} is {getattr(self, name)}; it must be above zero.")
+        if self.data and self.train:
+            raise RunError("give either --data or --train, not both.")
+        if not (self.transfer or self.data or self.train):
+            raise RunError("nothing to learn from: give --transfer DIR (unlabelled images), --data DIR, or both.")
+        if (self.val or self.test) and not (self.train or self.data):
+            raise RunError("--val and --test need labelled images to train on: give --train DIR.")
+        if self.views < 1 or self.train_views < 0:
+            raise RunError("--views must be at least 1 and --train-views at least 0.")
+        if not 0 < self.heldout < 0.5:
+            raise RunError(f"--heldout is {self.heldout}; it must lie between 0 and 0.5.")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise RunError(f"--precision is {self.precision!r}; choose auto, fp32 or bf16.")
+        if self.size is not None and not 16 <= self.size <= 1024:
+            raise RunError(f"--size is {self.size}; it must lie between 16 and 1024 pixels.")
+
+
+def write_config(path: Path, config: DistillConfig) -> None:
+    """Write the settings, and the command that made them, as TOML (settings that are None are left out)."""
+    values = {key: value for key, value in asdict(config).items() if value is not None}
+    values["augment"] = dict(values["augment"])
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    write_text(path, tomli_w.dumps({"command": command, "distill": values}))
+
+
+def read_config(path: Path) -> DistillConfig:
+    """Read what :func:`write_config` wrote; RunError names what cannot be read."""
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["distill"]
+        known = {item.name for item in fields(DistillConfig)}
+        if unknown := sorted(set(values) - known):
+            raise RunError(f"{path}: unknown setting {unknown[0]!r}.")
+        augment = values.pop("augment", {})
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        augment = {key: tuple(value) if isinstance(value, list) else value for key, value in augment.items()}
+        return DistillConfig(**values, augment=Augment(**augment))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read; is this a run directory of 'kdedge distill'?") from error
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: not the settings of a run ({error}).") from error

@@ -1,0 +1,167 @@
+"""The images of a distillation, decoded once: what is imitated, what is labelled, what is held out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdedge.data.check import read_images
+from kdedge.data.folder import LabelledImages, class_folders, find_images
+from kdedge.data.split import hold_out
+from kdedge.errors import DataError
+from kdedge.preprocess import Preprocess
+from kdedge.progress import Bars
+from kdedge.training.config import DistillConfig
+
+__all__ = ["Labelled", "Material", "gather", "require_folders"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Decoded labelled images: uint8 (N, S, S, 3) RGB with class numbers (N,)."""
+
+    paths: list[Path]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything a distillation sees.
+
+    Attributes:
+        transfer: unlabelled images to train on, (N, S, S, 3); ``transfer_paths`` names them.
+        heldout: images to measure the regression on, seen by no training step of the trunk.
+        train, val, test: labelled images; None where there are none.
+    """
+
+    classes: tuple[str, ...]
+    transfer_paths: list[Path]
+    transfer: NDArray[np.uint8]
+    heldout_paths: list[Path]
+    heldout: NDArray[np.uint8]
+    train: Labelled | None
+    val: Labelled | None
+    test: Labelled | None
+
+
+def require_folders(config: DistillConfig) -> None:
+    """Look at the folders before anything slow begins; raises DataError as the readers do."""
+    if config.transfer:
+        find_images(config.transfer)
+    if config.data:
+        class_folders(config.data, least=2)
+    if config.train:
+        classes = class_folders(config.train, least=2).classes
+        for other in (config.val, config.test):
+            if other:
+                class_folders(other, classes)
+
+
+def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
+    """Read all images at ``size`` pixels.
+
+    Images of the test set are taken out of the transfer set, whatever their file is called. The regression is measured
+    on a share of the transfer images and on the validation images; with neither, on a share of the labelled ones.
+
+    Raises:
+        DataError: from the folder readers; more than 5 % unreadable images; nothing left to train on.
+    """
+    fit = Preprocess(size)
+    train_files, val_files, test_files = _labelled_files(config)
+    classes = train_files.classes if train_files else ()
+    train, val, test = (
+        _read(files, fit, name, bars, say)
+        for files, name in ((train_files, "labelled"), (val_files, "validation"), (test_files, "test"))
+    )
+    paths: list[Path] = []
+    images = np.empty((0, size, size, 3), np.uint8)
+    if config.transfer:
+        found = find_images(config.transfer)
+        with bars(f"Reading {len(found):,} transfer images") as progress:
+            read = read_images(found, fit, progress=progress)
+        _name_bad(read.bad, len(found), say)
+        paths, images = [found[index] for index in read.kept], read.images
+        reserved = {_digest(image) for part in (val, test) if part for image in part.images}
+        keep = [index for index, image in enumerate(images) if _digest(image) not in reserved] if reserved else None
+        if keep is not None and len(keep) < len(paths):
+            say(f"left out {len(paths) - len(keep)} transfer images that are also in the validation or test set")
+            paths, images = [paths[index] for index in keep], images[keep]
+    held_paths: list[Path] = []
+    held = np.empty((0, size, size, 3), np.uint8)
+    if len(paths) > 1:
+        keep_rows, aside = hold_out(len(paths), config.heldout, config.seed)
+        held_paths, held = [paths[index] for index in aside], images[aside]
+        paths, images = [paths[index] for index in keep_rows], images[keep_rows]
+    if val:
+        held_paths, held = held_paths + val.paths, np.concatenate([held, val.images])
+    if len(held) < 2 and train:
+        raise DataError("too few images to hold any out; give --transfer or --val.")
+    if len(held) < 2 or (len(images) == 0 and (train is None or config.train_views == 0)):
+        raise DataError(f"{config.transfer}: too few images to train on and to hold out.")
+    return Material(classes, paths, images, held_paths, held, train, val, test)
+
+
+def _labelled_files(
+    config: DistillConfig,
+) -> tuple[LabelledImages | None, LabelledImages | None, LabelledImages | None]:
+    if config.data:
+        train, val = _hold_out_per_class(class_folders(config.data, least=2), config.seed)
+        return train, val, None
+    if config.train:
+        labelled = class_folders(config.train, least=2)
+        test = class_folders(config.test, labelled.classes) if config.test else None
+        if config.val:
+            return labelled, class_folders(config.val, labelled.classes), test
+        if not config.transfer:
+            return *_hold_out_per_class(labelled, config.seed), test
+        return labelled, None, test
+    return None, None, None
+
+
+def _hold_out_per_class(data: LabelledImages, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    """A fifth of each class, at least one image, for validation."""
+    train: list[int] = []
+    val: list[int] = []
+    labels = np.asarray(data.labels)
+    for label in range(len(data.classes)):
+        members = np.flatnonzero(labels == label)
+        keep, aside = hold_out(len(members), 0.2, seed + label)
+        train += members[keep].tolist()
+        val += members[aside].tolist()
+    return _pick(data, train), _pick(data, val)
+
+
+def _pick(data: LabelledImages, indices: list[int]) -> LabelledImages:
+    paths, labels = (tuple(values[index] for index in indices) for values in (data.paths, data.labels))
+    return LabelledImages(paths, labels, data.classes)  # type: ignore[arg-type]
+
+
+def _read(files: LabelledImages | None, fit: Preprocess, name: str, bars: Bars, say: Say) -> Labelled | None:
+    if files is None:
+        return None
+    with bars(f"Reading {len(files):,} {name} images") as progress:
+        read = read_images(files.paths, fit, progress=progress)
+    _name_bad(read.bad, len(files), say)
+    labels = np.asarray(files.labels, np.int64)[read.kept]
+    if name == "labelled":
+        counts = np.bincount(labels, minlength=len(files.classes))
+        if (empty := np.flatnonzero(counts == 0)).size:
+            raise DataError(f"class {files.classes[empty[0]]!r} has no readable image.")
+    return Labelled([files.paths[index] for index in read.kept], read.images, labels)
+
+
+def _name_bad(bad: list[tuple[Path, str]], total: int, say: Say) -> None:
+    if bad:
+        say(f"skipped {len(bad)} of {total} images that cannot be read:")
+        for path, reason in bad[:5]:
+            say(f"  {path}: {reason}")
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    return sha256(image.tobytes()).digest()

@@ -1,0 +1,142 @@
+"""A run directory: what distillation leaves behind and export picks up."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdedge.card import ModelCard
+from kdedge.errors import RunError
+from kdedge.files import write_json, write_text
+from kdedge.training.checkpoint import load_weights
+from kdedge.training.config import DistillConfig, read_config
+from kdedge.training.students import Student, build_student
+
+__all__ = ["LoadedRun", "Run", "load_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of a run directory."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: str | Path, resume: bool = False, overwrite: bool = False) -> "Run":
+        """Make the directory, or refuse one that is not empty.
+
+        Raises:
+            RunError: it exists and neither ``resume`` nor ``overwrite`` was asked for, or there is nothing to resume.
+        """
+        run = cls(Path(out))
+        if run.path.is_file():
+            raise RunError(f"{out}: is a file; --out wants a directory.")
+        if resume:
+            if not run.config.is_file():
+                raise RunError(f"{out}: nothing to resume (no config.toml in it).")
+            return run
+        if run.path.is_dir() and any(run.path.iterdir()):
+            if not overwrite:
+                raise RunError(f"{out}: exists and is not empty; go on with --resume, start anew with --overwrite.")
+            if not run.config.is_file():
+                raise RunError(f"{out}: not a run directory (no config.toml in it), so --overwrite leaves it alone.")
+            shutil.rmtree(run.path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @property
+    def config(self) -> Path:
+        """config.toml"""
+        return self.path / "config.toml"
+
+    @property
+    def card(self) -> Path:
+        """card.json"""
+        return self.path / "card.json"
+
+    @property
+    def metrics(self) -> Path:
+        """metrics.jsonl"""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def images(self) -> Path:
+        """images.json: which images were trained on and which were held out."""
+        return self.path / "images.json"
+
+    @property
+    def last(self) -> Path:
+        """The pre-training checkpoint to resume from."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The finished student."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()}) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+
+    def forget_after(self, step: int) -> None:
+        """Drop records past ``step``: a resumed run writes them again."""
+        kept = [record for record in self.history() if record["step"] <= step]
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def write_card(self, card: ModelCard) -> None:
+        """card.json"""
+        write_json(self.card, card.to_dict())
+
+    def write_images(self, trained: list[Path], heldout: list[Path]) -> None:
+        """images.json"""
+        resolved = {"trained": trained, "heldout": heldout}
+        write_json(self.images, {key: [str(path.resolve()) for path in paths] for key, paths in resolved.items()})
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run.
+
+    Attributes:
+        calibration: images that were trained on (labelled ones first).
+        heldout: images that were never trained on and are not of the test set.
+    """
+
+    path: Path
+    card: ModelCard
+    student: Student
+    config: DistillConfig
+    calibration: list[Path]
+    heldout: list[Path]
+    checkpoint: Path
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Load what ``kdedge distill`` finished.
+
+    Raises:
+        RunError: no such directory, not a run, not finished, or damaged.
+    """
+    run = Run(Path(path))
+    if not run.path.is_dir():
+        raise RunError(f"{path}: no such run directory.")
+    config = read_config(run.config)
+    if not run.card.is_file() or not run.best.is_file():
+        raise RunError(f"{path}: the run is not finished; go on with 'kdedge distill --resume --out {path}'.")
+    card = ModelCard.from_json(run.card.read_text(encoding="utf-8"), str(run.card))
+    if not card.labels:
+        raise RunError(f"{path}: the run had no labelled images, so its student has no head; distil with --data DIR.")
+    student = build_student(card.student, len(card.labels), size=card.preprocess.size)
+    student.load_state_dict(load_weights(run.best))
+    images = json.loads(run.images.read_text(encoding="utf-8"))
+    trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
+    return LoadedRun(run.path, card, student.eval(), config, trained, heldout, run.best)

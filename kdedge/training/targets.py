@@ -1,0 +1,38 @@
+"""Targets of the regression: the teacher's activations, each dimension with mean 0 and variance 1."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdedge.errors import DataError
+
+__all__ = ["Standardize"]
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """``(activation - mean) / scale`` per dimension; both float32, (D,)."""
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, activations: NDArray[np.floating]) -> "Standardize":
+        """From the activations (N, D) of the images that are trained on; a dimension that never varies keeps scale 1.
+
+        Raises:
+            DataError: the activations are not finite, or none varies (the teacher sees nothing: wrong preprocessing?).
+        """
+        values = np.asarray(activations, np.float64)
+        if not np.isfinite(values).all():
+            raise DataError("the teacher's activations are not finite; is its preprocessing right?")
+        mean, scale = values.mean(0), values.std(0)
+        alive = scale > 1e-6 * max(1e-12, float(np.abs(values).max()))
+        if not alive.any():
+            raise DataError("the teacher gives every image the same activations; is its preprocessing right?")
+        return cls(mean.astype(np.float32), np.where(alive, scale, 1.0).astype(np.float32))
+
+    def __call__(self, activations: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Standardise (N, D)."""
+        return ((np.asarray(activations, np.float32) - self.mean) / self.scale).astype(np.float32)

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from kdedge.errors import ExportError
+from kdedge.export.graph import pool_globally
+from kdedge.export.session import cpu_session
+from kdedge.export.to_onnx import export_fp32
+from tests.export.conftest import SIZE
+
+
+def test_file_format(small_onnx: Path) -> None:
+    model = onnx.load(small_onnx)
+    assert model.ir_version == 8
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", 18)]
+    assert [value.name for value in model.graph.input] == ["input"]
+    assert [value.name for value in model.graph.output] == ["logits"]
+    shape = model.graph.input[0].type.tensor_type.shape.dim
+    assert shape[0].dim_param == "batch"
+    assert [dim.dim_value for dim in shape[1:]] == [3, SIZE, SIZE]
+
+
+def test_graph_is_clean(small_onnx: Path) -> None:
+    kinds = [node.op_type for node in onnx.load(small_onnx).graph.node]
+    assert "ReduceMean" not in kinds
+    assert "BatchNormalization" not in kinds
+    assert kinds.count("GlobalAveragePool") == 1
+
+
+def test_nothing_of_the_exporting_machine_remains(small_onnx: Path) -> None:
+    data = small_onnx.read_bytes()
+    for trace in (b"stack_trace", b"File ", b".py", str(Path.cwd()).encode()):
+        assert trace not in data
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_logits_equal_torch_at_any_batch(small: nn.Module, small_onnx: Path, batch: int) -> None:
+    images = torch.randn(batch, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        wanted = small(images).numpy()
+    found = cpu_session(small_onnx).run(None, {"input": images.numpy()})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_model_is_left_alone(small: nn.Module, tmp_path: Path) -> None:
+    before = {key: value.clone() for key, value in small.state_dict().items()}
+    small.train()
+    try:
+        export_fp32(small, SIZE, tmp_path / "x.onnx")
+        assert small.training
+    finally:
+        small.eval()
+    assert all(torch.equal(value, before[key]) for key, value in small.state_dict().items())
+
+
+def test_export_is_quiet(small: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    export_fp32(small, SIZE, tmp_path / "x.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_parallel_branches_are_merged(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("mobileone_s0", num_classes=3).eval()
+    export_fp32(model, SIZE, tmp_path / "x.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "x.onnx").graph.node]
+    branches = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    assert kinds.count("Conv") < branches / 2
+    assert "Add" not in kinds
+
+
+def test_untraceable_network_is_one_sentence(tmp_path: Path) -> None:
+    class Stubborn(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum().item() > 0 else -x
+
+    with pytest.raises(ExportError, match="Stubborn cannot be exported to ONNX at 32 px"):
+        export_fp32(Stubborn(), SIZE, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def _mean_model(axes: list[int], keepdims: int, rank: int = 4) -> onnx.ModelProto:
+    shape = ["batch", 3, 5, 7][:rank]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["y"]),
+            helper.make_node("ReduceMean", ["y", "axes"], ["z"], "mean", keepdims=keepdims),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, 2]])
+def test_mean_over_height_and_width_becomes_pooling(axes: list[int], keepdims: int) -> None:
+    model = _mean_model(axes, keepdims)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
+    before = _run(model, x)
+    assert pool_globally(model) == 1
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Relu", "GlobalAveragePool"] + ([] if keepdims else ["Flatten"])
+    assert not model.graph.initializer
+    after = _run(model, x)
+    assert after.shape == before.shape
+    np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("axes", "rank"), [([1], 4), ([2], 4), ([1, 2, 3], 4), ([1, 2], 3)])
+def test_other_means_are_left_alone(axes: list[int], rank: int) -> None:
+    model = _mean_model(axes, 0, rank)
+    assert pool_globally(model) == 0
+    assert [node.op_type for node in model.graph.node] == ["Relu", "ReduceMean"]
