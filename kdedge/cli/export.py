@@ -25,7 +25,7 @@ def export(
         str,
         typer.Option(
             metavar="METHOD",
-            help="How activation ranges are chosen: minmax, percentile, mse or entropy; auto tries all four and keeps "
+            help="How activation ranges are chosen: minmax, percentile or mse; auto tries all three and keeps "
             "the one that agrees best with fp32 on held-out images.",
         ),
     ] = "auto",

@@ -3,7 +3,6 @@
 The fp32 network runs once over the calibration images; every method then works on what was collected.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,8 +19,8 @@ from kdedge.progress import Progress
 
 __all__ = ["METHODS", "Activation", "Calibration", "Range", "choose_range", "collect"]
 
-Calibration = Literal["minmax", "percentile", "mse", "entropy"]
-METHODS: tuple[Calibration, ...] = ("minmax", "percentile", "mse", "entropy")
+Calibration = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Calibration, ...] = ("minmax", "percentile", "mse")
 
 Range = tuple[float, float]
 
@@ -98,8 +97,7 @@ def choose_range(seen: Activation, method: Calibration) -> Range:
     """The range to quantise, always with zero in it.
 
     ``minmax`` covers all that was seen; ``percentile`` all but one value in ten thousand; ``mse`` minimises the mean
-    squared error of rounding and clipping together (Banner et al. 2019, by search instead of a fitted distribution);
-    ``entropy`` minimises the information lost (Migacz, "8-bit inference with TensorRT", 2017).
+    squared error of rounding and clipping together (Banner et al. 2019, by search instead of a fitted distribution).
     """
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     if method == "minmax" or high - low <= 0.0:
@@ -108,20 +106,17 @@ def choose_range(seen: Activation, method: Calibration) -> Range:
         inner = np.quantile(seen.values, [_OUTSIDE / 2, 1 - _OUTSIDE / 2])
         return max(low, min(float(inner[0]), 0.0)), min(high, max(float(inner[1]), 0.0))
     counts, edges = np.histogram(seen.values, _BINS, (low, high))
-    return _search(counts.astype(np.float64), edges, _squared_error if method == "mse" else _divergence)
+    return _least_squares(counts.astype(np.float64), edges)
 
 
-Cost = Callable[[NDArray[np.float64], NDArray[np.float64], float, float], float]
-
-
-def _search(counts: NDArray[np.float64], edges: NDArray[np.floating[Any]], cost: Cost) -> Range:
+def _least_squares(counts: NDArray[np.float64], edges: NDArray[np.floating[Any]]) -> Range:
     """Shrink either side by itself; of equally good ranges the widest."""
     low, high = float(edges[0]), float(edges[-1])
     centres = np.asarray(edges[:-1] + edges[1:], np.float64) / 2
     best, found = (low, high), np.inf
     for left in low * _SHRINK if low < 0 else (0.0,):
         for right in high * _SHRINK if high > 0 else (0.0,):
-            if (value := cost(counts, centres, float(left), float(right))) < found:
+            if (value := _squared_error(counts, centres, float(left), float(right))) < found:
                 best, found = (float(left), float(right)), value
     return best
 
@@ -131,27 +126,3 @@ def _squared_error(counts: NDArray[np.float64], centres: NDArray[np.float64], lo
     step = (high - low) / (_LEVELS - 1)
     rounded = low + np.rint((np.clip(centres, low, high) - low) / step) * step
     return float(counts @ (centres - rounded) ** 2 / counts.sum())
-
-
-def _divergence(counts: NDArray[np.float64], centres: NDArray[np.float64], low: float, high: float) -> float:
-    """Kullback-Leibler divergence of the values' distribution, clipped, from the same in 256 levels, nats.
-
-    As in the cited method the clipped values count in the outermost bins of the first distribution only, and a level
-    spreads what it holds evenly over those of its bins that are not empty.
-    """
-    inside = np.flatnonzero((centres >= low) & (centres <= high))
-    if inside.size < _LEVELS:
-        return np.inf
-    kept = counts[inside]
-    level = np.arange(inside.size) * _LEVELS // inside.size
-    filled = kept > 0
-    mass, bins = np.bincount(level, kept, _LEVELS), np.bincount(level, filled, _LEVELS)
-    q = np.where(filled, mass[level] / np.maximum(bins[level], 1.0), 0.0)
-    p = kept.copy()
-    p[0] += counts[: inside[0]].sum()
-    p[-1] += counts[inside[-1] + 1 :].sum()
-    both = (p > 0) & (q > 0)
-    if (p[~both] > 0).any() or not q.sum():
-        return np.inf
-    p, q = p / p.sum(), q / q.sum()
-    return float((p[both] * np.log(p[both] / q[both])).sum())

@@ -28,7 +28,7 @@ from kdedge.progress import Progress
 
 __all__ = ["Method", "Quantized", "check_method", "quantize_int8"]
 
-Method = Literal["auto", "minmax", "percentile", "mse", "entropy"]
+Method = Literal["auto", "minmax", "percentile", "mse"]
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _ACTIVATION_FUNCTIONS = frozenset({"Relu", "Clip"})
@@ -53,10 +53,12 @@ class Quantized:
     candidates: Mapping[str, float] = field(default_factory=dict)
 
 
-def check_method(method: str) -> None:
-    """Raise ExportError unless ``method`` is a known calibration."""
-    if method not in get_args(Method):
-        raise ExportError(f"calibration {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
+def check_method(method: str) -> Method:
+    """``method``, if it is a known calibration; ExportError otherwise."""
+    for known in get_args(Method):
+        if method == known:
+            return known  # type: ignore[no-any-return]
+    raise ExportError(f"calibration {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
 
 
 def quantize_int8(

@@ -18,7 +18,7 @@ from kdedge.card import ModelCard
 from kdedge.errors import ExportError, RunError
 from kdedge.export.fusion import FusionReport, int8_share
 from kdedge.export.graph import IR_VERSION, OPSET, write_card
-from kdedge.export.quantize import Method, Quantized, check_method, quantize_int8
+from kdedge.export.quantize import Quantized, check_method, quantize_int8
 from kdedge.export.session import onnx_logits, torch_logits
 from kdedge.export.targets import Target, target_for
 from kdedge.export.to_onnx import export_fp32
@@ -90,7 +90,7 @@ def export_student(
     calibration: NDArray[np.uint8] | None,
     heldout: NDArray[np.uint8],
     int8: bool = True,
-    method: Method = "auto",
+    method: str = "auto",
     target: str = "x86",
     overwrite: bool = False,
     checkpoint: Path | None = None,
@@ -111,7 +111,7 @@ def export_student(
         ExportError: unknown target or calibration, no images, or the fp32 file differs from the network.
     """
     profile = target_for(target)
-    check_method(method)
+    calibrating = check_method(method)
     fp32_path, int8_path = out_dir / FP32_NAME, out_dir / INT8_NAME if int8 else None
     _refuse_existing([path for path in (fp32_path, int8_path) if path], overwrite)
     if not len(heldout):
@@ -140,7 +140,7 @@ def export_student(
                 quantized_file,
                 calibration,
                 pre,
-                method,
+                calibrating,
                 heldout=heldout,
                 target=profile,
                 progress=lambda done, total: tell(_VERIFIED + (_CALIBRATED - _VERIFIED) * done // total, _DONE),
@@ -233,7 +233,7 @@ def export_run(
     int8: bool = True,
     *,
     target: str = "x86",
-    method: Method = "auto",
+    method: str = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:

@@ -35,19 +35,44 @@ class Material:
     """Everything a distillation sees.
 
     Attributes:
-        transfer: unlabelled images to train on, (N, S, S, 3); ``transfer_paths`` names them.
-        heldout: images to measure the regression on, seen by no training step of the trunk.
+        transfer: unlabelled images, (N, S, S, 3); ``transfer_paths`` names them.
         train, val, test: labelled images; None where there are none.
+        held_transfer, held_train: indices of the transfer and labelled images that no pre-training step sees; the
+            regression is measured on them and on ``val``.
     """
 
     classes: tuple[str, ...]
     transfer_paths: list[Path]
     transfer: NDArray[np.uint8]
-    heldout_paths: list[Path]
-    heldout: NDArray[np.uint8]
     train: Labelled | None
     val: Labelled | None
     test: Labelled | None
+    held_transfer: NDArray[np.int64]
+    held_train: NDArray[np.int64]
+
+    def trained_paths(self) -> list[Path]:
+        """Images that are trained on, labelled ones first."""
+        return self._paths(held=False)
+
+    def heldout_paths(self) -> list[Path]:
+        """Images that measure the regression."""
+        return self._paths(held=True) + (self.val.paths if self.val else [])
+
+    def heldout_images(self) -> NDArray[np.uint8]:
+        """Their pixels, in that order: (N, S, S, 3)."""
+        parts = [self.train.images[self.held_train]] if self.train else []
+        parts += [self.transfer[self.held_transfer]] + ([self.val.images] if self.val else [])
+        return np.concatenate(parts)
+
+    def _paths(self, held: bool) -> list[Path]:
+        found: list[Path] = []
+        for paths, aside in (
+            (self.train.paths if self.train else [], self.held_train),
+            (self.transfer_paths, self.held_transfer),
+        ):
+            apart = set(aside.tolist())
+            found += [path for index, path in enumerate(paths) if (index in apart) == held]
+        return found
 
 
 def require_folders(config: DistillConfig) -> None:
@@ -66,8 +91,9 @@ def require_folders(config: DistillConfig) -> None:
 def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
     """Read all images at ``size`` pixels.
 
-    Images of the test set are taken out of the transfer set, whatever their file is called. The regression is measured
-    on a share of the transfer images and on the validation images; with neither, on a share of the labelled ones.
+    Images of the validation and test sets are taken out of the transfer set, whatever their file is called. The
+    regression is measured on a share of the transfer images and on the validation images (where there are none, on the
+    same share of the labelled ones): whole images, so that no view of them is trained on.
 
     Raises:
         DataError: from the folder readers; more than 5 % unreadable images; nothing left to train on.
@@ -92,19 +118,20 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
         if keep is not None and len(keep) < len(paths):
             say(f"left out {len(paths) - len(keep)} transfer images that are also in the validation or test set")
             paths, images = [paths[index] for index in keep], images[keep]
-    held_paths: list[Path] = []
-    held = np.empty((0, size, size, 3), np.uint8)
-    if len(paths) > 1:
-        keep_rows, aside = hold_out(len(paths), config.heldout, config.seed)
-        held_paths, held = [paths[index] for index in aside], images[aside]
-        paths, images = [paths[index] for index in keep_rows], images[keep_rows]
-    if val:
-        held_paths, held = held_paths + val.paths, np.concatenate([held, val.images])
-    if len(held) < 2 and train:
-        raise DataError("too few images to hold any out; give --transfer or --val.")
-    if len(held) < 2 or (len(images) == 0 and (train is None or config.train_views == 0)):
-        raise DataError(f"{config.transfer}: too few images to train on and to hold out.")
-    return Material(classes, paths, images, held_paths, held, train, val, test)
+    nothing = np.empty(0, np.int64)
+    held_transfer = hold_out(len(paths), config.heldout, config.seed)[1] if len(paths) > 1 else nothing
+    held_train = nothing
+    if train and config.train_views and not val and len(train.labels) > 1:
+        held_train = hold_out(len(train.labels), config.heldout, config.seed)[1]
+    trained = (
+        len(paths) - len(held_transfer) + (len(train.labels) - len(held_train) if train and config.train_views else 0)
+    )
+    held = len(held_transfer) + len(held_train) + (len(val.labels) if val else 0)
+    if trained < 2 or held < 2:
+        raise DataError(
+            f"{trained + held} images are too few to train on and to hold some out; give more with --transfer."
+        )
+    return Material(classes, paths, images, train, val, test, held_transfer, held_train)
 
 
 def _labelled_files(
@@ -118,8 +145,6 @@ def _labelled_files(
         test = class_folders(config.test, labelled.classes) if config.test else None
         if config.val:
             return labelled, class_folders(config.val, labelled.classes), test
-        if not config.transfer:
-            return *_hold_out_per_class(labelled, config.seed), test
         return labelled, None, test
     return None, None, None
 

@@ -31,7 +31,7 @@ from kdedge.training.targets import Standardize
 from kdedge.training.teachers import Teacher, TeacherInput, build_teacher
 from kdedge.training.verdict import verdict
 
-__all__ = ["Distilled", "distill", "views_of_labelled"]
+__all__ = ["Distilled", "distill", "first_views", "views_of_labelled"]
 
 Say = Callable[[str], None]
 HEAD_VIEWS = 8  # views of each labelled image that the head is fitted on
@@ -52,6 +52,7 @@ class Distilled:
     run: Run
     card: ModelCard
     student: Student
+    teacher: Teacher
     scores: dict[str, float]
     verdict: str
     material: Material
@@ -65,18 +66,28 @@ class Distilled:
 
 
 def distill(
-    config: DistillConfig, *, resume: bool = False, overwrite: bool = False, bars: Bars = no_bars, say: Say = print
+    config: DistillConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    run: Run | None = None,
+    minutes: Callable[[], float] | None = None,
+    bars: Bars = no_bars,
+    say: Say = print,
 ) -> Distilled:
     """Distil a teacher into a student and leave a run directory.
 
     Args:
         resume: go on in ``config.out``; its own settings are used, those of ``config`` are not looked at.
+        overwrite: replace the run that is there.
+        run: a run directory made before (it may hold other things), instead of making ``config.out``.
+        minutes: asked for the time to train once the teacher is done, instead of ``config.minutes``.
 
     Raises:
         KdedgeError: whatever is wrong with the input, before anything slow begins where that can be known.
     """
     if resume:
-        config = replace(read_config(Run(Run.create(config.out, resume=True).path).config), out=config.out)
+        config = replace(read_config(Run.create(config.out, resume=True).config), out=config.out)
     set_threads()
     loss = loss_named(config.loss)
     require_folders(config)
@@ -87,7 +98,7 @@ def distill(
     teacher = build_teacher(config.teacher, config.teacher_weights, given, say)
     torch.manual_seed(config.seed)
     student = build_student(config.student, 2, config.student_weights, size, say)  # the head comes later
-    run = Run.create(config.out, resume, overwrite)
+    run = run or Run.create(config.out, resume, overwrite)
     if not resume:
         write_config(run.config, config)
     clock.lap("prepare")
@@ -102,7 +113,10 @@ def distill(
     )
     clock.lap("teacher")
 
-    rows, held = _split_rows(bank, len(images), len(material.heldout))
+    if minutes:
+        config = replace(config, minutes=minutes())
+        write_config(run.config, config)
+    rows, held = _split_rows(bank, material, config)
     standardize = Standardize.fit(bank.activations[rows])
     engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
     model = Regressor(student.trunk, student.dim, teacher.dim)
@@ -156,25 +170,26 @@ def distill(
     words = verdict(best["scores"])
     card = _card(run, config, material, student, preprocess, scores, words, trained.steps)
     save_weights(run.best, student, {"step": trained.steps, **scores})
-    run.write_images((material.train.paths if material.train else []) + material.transfer_paths, material.heldout_paths)
+    run.write_images(material.trained_paths(), material.heldout_paths())
     run.write_card(card)
     draw_curves(run.history(), run.path / "curves.png", title=f"{config.student} imitating {_short(config.teacher)}")
     clock.lap("write")
     say(words)
     return Distilled(
-        run,
-        card,
-        student,
-        scores,
-        words,
-        material,
-        bank,
-        rows,
-        labelled_rows,
-        labelled_classes,
-        loop,
-        engine,
-        clock.seconds,
+        run=run,
+        card=card,
+        student=student,
+        teacher=teacher,
+        scores=scores,
+        verdict=words,
+        material=material,
+        bank=bank,
+        rows=rows,
+        labelled_rows=labelled_rows,
+        labelled_classes=labelled_classes,
+        loop=loop,
+        engine=engine,
+        seconds=clock.seconds,
     )
 
 
@@ -190,19 +205,28 @@ class _Clock:
 
 
 def _to_view(material: Material, config: DistillConfig) -> tuple[NDArray[np.uint8], list[int]]:
-    """Transfer images, labelled images, held-out images, and how many views of each the teacher sees."""
+    """Transfer, labelled and validation images, and how many views of each the teacher sees."""
     parts, views = [material.transfer], [config.views] * len(material.transfer)
     if material.train:
         parts.append(material.train.images)
         views += [max(1, config.train_views)] * len(material.train.images)
-    parts.append(material.heldout)
-    views += [1] * len(material.heldout)
+    if material.val:
+        parts.append(material.val.images)
+        views += [1] * len(material.val.images)
     return np.concatenate(parts), views
 
 
-def _split_rows(bank: ViewBank, images: int, heldout: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    is_held = bank.image >= images - heldout
-    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+def _split_rows(
+    bank: ViewBank, material: Material, config: DistillConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the bank to pre-train on, and rows to measure on; views of one image never stand on both sides."""
+    transfer, labelled = len(material.transfer), len(material.train.labels) if material.train else 0
+    held = np.zeros(len(bank), bool)
+    held[np.isin(bank.image, material.held_transfer)] = True
+    held[np.isin(bank.image, transfer + material.held_train)] = True
+    held[bank.image >= transfer + labelled] = True
+    left_out = (bank.image >= transfer) & (bank.image < transfer + labelled) & (config.train_views == 0)
+    return np.flatnonzero(~held & ~left_out), np.flatnonzero(held & ~left_out)
 
 
 def views_of_labelled(bank: ViewBank, material: Material, transfer: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -279,7 +303,7 @@ def _with_head(
     scores: dict[str, float],
 ) -> Student:
     """Freeze the trunk and fit the last layer on views of the labelled images."""
-    few = _first_views(bank.image[rows], HEAD_VIEWS)
+    few = first_views(bank.image[rows], HEAD_VIEWS)
     embeddings = run_batches(student.trunk, np.asarray(bank.views[rows[few]]), preprocess, engine)
     head = fit_head(embeddings, labels[few], bank.image[rows[few]], len(material.classes), config.seed)
     scores["cv_accuracy"] = head.validation_accuracy
@@ -289,7 +313,7 @@ def _with_head(
     return headed.eval()
 
 
-def _first_views(image: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def first_views(image: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Positions of the first ``count`` views of each image (views of an image stand together)."""
     starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]])
     position = np.arange(len(image)) - np.repeat(starts, np.diff(np.r_[starts, len(image)]))
@@ -330,7 +354,7 @@ def _probe_teacher(
     scores: dict[str, float],
 ) -> None:
     """The same head on the teacher's own activations: what the student could reach at best."""
-    few = _first_views(bank.image[rows], HEAD_VIEWS)
+    few = first_views(bank.image[rows], HEAD_VIEWS)
     head = fit_head(bank.activations[rows[few]], labels[few], bank.image[rows[few]], len(material.classes), config.seed)
     scores["teacher_cv_accuracy"] = head.validation_accuracy
     for name, part in (("val", material.val), ("test", material.test)):
@@ -367,7 +391,7 @@ def _card(
     counts = {
         "transfer_images": len(material.transfer_paths),
         "labelled_images": len(material.train.paths) if material.train else 0,
-        "heldout_images": len(material.heldout_paths),
+        "heldout_images": len(material.heldout_paths()),
     }
     return ModelCard(
         name=run.path.resolve().name,

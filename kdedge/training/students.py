@@ -88,7 +88,7 @@ def default_preprocess(name: str, size: int) -> Preprocess:
         if config is not None:
             mean, std = (tuple(255.0 * float(x) for x in values) for values in (config.mean, config.std))
             if len(mean) == len(std) == 3:
-                return Preprocess(size, mean, std)  # type: ignore[arg-type]
+                return Preprocess(size, mean, std)
     return Preprocess(size)
 
 

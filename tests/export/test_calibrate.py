@@ -3,9 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import entropy
 
-from kdedge.export.calibrate import METHODS, Activation, Calibration, _divergence, _squared_error, choose_range, collect
+from kdedge.export.calibrate import METHODS, Activation, Calibration, _squared_error, choose_range, collect
 from kdedge.preprocess import Preprocess
 from tests.export.conftest import SIZE
 
@@ -49,15 +48,6 @@ def test_mse_beats_every_shrunk_range() -> None:
     best = _quantised_error(values, *choose_range(_seen(HEAVY), "mse"))
     for factor in (1.0, 0.8, 0.5, 0.3, 0.2, 0.1):
         assert best <= 1.02 * _quantised_error(values, factor * values.min(), factor * values.max())
-
-
-def test_divergence_is_that_of_the_expanded_distribution() -> None:
-    counts = np.random.default_rng(0).integers(1, 50, 1024).astype(float)
-    centres = np.arange(1024) + 0.5
-    p = counts[:512].copy()
-    p[-1] += counts[512:].sum()
-    q = counts[:512].reshape(256, 2).mean(1).repeat(2)
-    assert _divergence(counts, centres, 0.0, 512.0) == pytest.approx(entropy(p, q), rel=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -88,6 +88,8 @@ def test_untraceable_network_is_one_sentence(tmp_path: Path) -> None:
 
 def _mean_model(axes: list[int], keepdims: int, rank: int = 4) -> onnx.ModelProto:
     shape = ["batch", 3, 5, 7][:rank]
+    reduced = {axis % rank for axis in axes}
+    left = [1 if axis in reduced else size for axis, size in enumerate(shape) if keepdims or axis not in reduced]
     graph = helper.make_graph(
         [
             helper.make_node("Relu", ["x"], ["y"]),
@@ -95,7 +97,7 @@ def _mean_model(axes: list[int], keepdims: int, rank: int = 4) -> onnx.ModelProt
         ],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, left)],
         [helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes)],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
