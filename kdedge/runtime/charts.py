@@ -46,9 +46,9 @@ class Curve:
     points: Sequence[tuple[float, float]]
 
 
-def _svg(title: str, height: float, *parts: object, width: float = WIDTH, class_: str = "chart") -> Markup:
+def _svg(title: str, height: float, *parts: object, width: float = WIDTH, **rest: object) -> Markup:
     box = f"0 0 {width:g} {height:g}"
-    return el("svg", el("title", title), *parts, viewBox=box, role="img", aria_label=title, class_=class_)
+    return el("svg", el("title", title), *parts, viewBox=box, role="img", aria_label=title, **rest)
 
 
 def _text(x: float, y: float, text: object, class_: str | None = None, anchor: str | None = None) -> Markup:
@@ -79,11 +79,12 @@ def bars(title: str, rows: Sequence[Bar], top: float | None = None) -> Markup:
         parts.append(_rect(0, y + 19, WIDTH * row.value / longest, 11, class_="bar strong" if row.strong else "bar"))
         if row.interval:
             low, high = (WIDTH * min(bound / longest, 1.0) for bound in row.interval)
-            for kind in ("halo", "whisker"):  # the halo keeps the whisker visible on the bar
-                parts.append(_line(low, y + 24.5, high, y + 24.5, kind))
-                parts += [_line(x, y + 20.5, x, y + 28.5, kind) for x in (low, high)]
+            end = WIDTH * row.value / longest
+            parts.append(_rect(low, y + 19, end - low, 11, class_="doubt"))  # lets the whisker show on the bar
+            parts.append(_line(low, y + 24.5, high, y + 24.5, "whisker"))
+            parts += [_line(x, y + 20.5, x, y + 28.5, "whisker") for x in (low, high)]
     spoken = title + ": " + "; ".join(f"{row.label} {row.text}" for row in rows)
-    return _svg(spoken, 38 * len(rows) - 4, *parts)
+    return _svg(spoken, 38 * len(rows) - 4, *parts, class_="chart")
 
 
 def curves(
@@ -104,13 +105,14 @@ def curves(
         return left + (right - left) * ((x - first) / (last - first) if last > first else 0.5)
 
     def up(y: float) -> float:
-        return below - (below - above) * (max(y, low) - low) / ((high - low) or 1.0)
+        shown_at = y if floor_at is None else max(y, floor_at)
+        return below - (below - above) * (shown_at - low) / ((high - low) or 1.0)
 
     parts = [_line(left, up(mark), right, up(mark), "zero" if mark == 0 else "rule") for mark in marks]
-    parts += [_text(left - 6, up(mark) + 4, plain(mark), "tick", "end") for mark in marks]
+    parts += [_text(left - 6, up(mark) + 4, f"{mark:g}", "tick", "end") for mark in marks]
     for x in _ticks(first, last):
         if first <= x <= last:
-            parts.append(_text(across(x), below + 16, plain(x), "tick", "middle"))
+            parts.append(_text(across(x), below + 16, f"{x:g}", "tick", "middle"))
     parts.append(_text(right, below + 32, x_name, "tick", "end"))
     at = left
     for place, curve in enumerate(shown):
@@ -121,7 +123,7 @@ def curves(
         at += 45 + 6.2 * len(name)
         parts += _path(curve, across, up, f"curve c{place % 3}")
     ends = "; ".join(f"{c.name} ends at {plain(c.points[-1][1])}" for c in shown if isfinite(c.points[-1][1]))
-    return _svg(f"{title} against {x_name}: {ends}", below + 38, *parts)
+    return _svg(f"{title} against {x_name}: {ends}", below + 38, *parts, class_="chart")
 
 
 def _path(curve: Curve, across: Any, up: Any, class_: str) -> list[Markup]:
@@ -191,4 +193,6 @@ def heat_map(title: str, labels: Sequence[str], counts: NDArray[np.int64]) -> Ma
             el("g", about, box, _text(x + cell / 2, y + cell / 2 + 4, count, "count", "middle") if count else None)
         )
     extent = margin + side + 2
-    return _svg(title, extent, join(parts), width=extent, class_="heat")
+    # As wide as reads well, narrower on a phone, but never so narrow that the letters vanish: then it scrolls.
+    least = f"min-width:{0.8 * extent:.0f}px"
+    return _svg(title, extent, join(parts), width=extent, class_="heat", style=f"width:{1.25 * extent:.0f}px;{least}")

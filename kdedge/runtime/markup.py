@@ -11,6 +11,7 @@ __all__ = [
     "el",
     "file_size",
     "join",
+    "mapping",
     "milliseconds",
     "number",
     "percent",
@@ -71,6 +72,12 @@ def number(values: Mapping[str, Any], *keys: str) -> float | None:
     return float(found)
 
 
+def mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object under ``values[key]``, empty if there is none."""
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def plain(value: float | None, digits: int = 3) -> str:
     """At most ``digits`` decimals; small numbers with an exponent."""
     if value is None:
@@ -88,7 +95,7 @@ def percent(share: float | None, digits: int = 1) -> str:
     while float(text) in (0.0, 100.0) and share not in (0.0, 1.0) and digits < 4:
         digits += 1
         text = f"{100 * share:.{digits}f}"
-    return f"{text.removesuffix('.0')}{SPACE}%"
+    return f"{text.removesuffix('.0') if share in (0.0, 1.0) else text}{SPACE}%"
 
 
 def file_size(count: float | None) -> str:

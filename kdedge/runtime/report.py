@@ -55,17 +55,14 @@ def render_report(data: ReportData) -> str:
     if number(summary, "student_int8_accuracy") is None and isfinite(data.scores.accuracy):
         summary["student_int8_accuracy"] = data.scores.accuracy
     common = float(counts.sum(1).max() / tested) if tested else None
-    by_line = [
-        data.title,
-        summary.get("student"),
-        f"taught by {summary['teacher']}" if summary.get("teacher") else None,
-    ]
-    verdict = summary.get("verdict")
+    student, teacher = _words(summary, "student"), _words(summary, "teacher")
+    by_line = [data.title, student, f"taught by {teacher}" if teacher else ""]
+    verdict = _words(summary, "verdict")
     body = join(
         (
             el(
                 "header",
-                el("p", " · ".join(str(text) for text in by_line if text), class_="kicker"),
+                el("p", " · ".join(text for text in by_line if text), class_="kicker"),
                 el("h1", headline(summary, len(data.scores.classes), tested)),
                 _context(summary),
                 el("p", verdict, class_="verdict") if verdict else None,
@@ -105,7 +102,7 @@ def headline(summary: Mapping[str, Any], classes: int, tested: int) -> str:
     size, accuracy = number(summary, "int8_bytes"), number(summary, "student_int8_accuracy")
     text = "An int8 student" + (f" of {file_size(size)}" if size is not None else "")
     if accuracy is not None:
-        noun = summary.get("noun") or "classes"
+        noun = _words(summary, "noun") or "classes"
         text += f" recognises {classes} {noun} with {percent(accuracy, 0)} accuracy on {tested} unseen images"
     ratios = (("speedup", "faster", "slower"), ("size_ratio", "smaller", "larger"))
     found = [(number(summary, key), more, less) for key, more, less in ratios]
@@ -121,3 +118,8 @@ def _context(summary: Mapping[str, Any]) -> Markup | None:
     if scratch is not None:
         said.append(f"{'the' if said else 'The'} same network trained without the teacher {percent(scratch)}")
     return el("p", ", ".join(said) + ".") if said else None
+
+
+def _words(summary: Mapping[str, Any], key: str) -> str:
+    found = summary.get(key)
+    return found if isinstance(found, str) else ""

@@ -16,6 +16,7 @@ from kdedge.runtime.markup import (
     el,
     file_size,
     join,
+    mapping,
     milliseconds,
     number,
     percent,
@@ -73,10 +74,13 @@ def key_figures(summary: Summary, tested: int) -> Markup | None:
     if p50 is not None:
         found.append(("Latency, int8", milliseconds(p50), "median, one image"))
     speedup, ratio = number(summary, "speedup"), number(summary, "size_ratio")
+    theirs = number(summary, "p50_ms", "resnet50_int8"), number(summary, "resnet50_int8_bytes")
     if speedup is not None and speedup > 0:
-        found.append(("Speed", times(speedup), "that of ResNet-50 fp32"))
+        name = "Faster by" if speedup >= 1 else "Slower by"
+        found.append((name, times(max(speedup, 1 / speedup)), _beside(theirs[0], p50)))
     if ratio is not None and ratio > 0:
-        found.append(("Smaller by", times(ratio), "than ResNet-50 fp32"))
+        name = "Smaller by" if ratio >= 1 else "Larger by"
+        found.append((name, times(max(ratio, 1 / ratio)), _beside(theirs[1], size)))
     r2 = number(summary, "heldout_r2")
     if r2 is not None:
         found.append(("Held-out R²", plain(r2, 2), "of the teacher's activations"))
@@ -88,6 +92,12 @@ def key_figures(summary: Summary, tested: int) -> Markup | None:
         for name, value, note in found
     )
     return el("dl", join(cells), class_="figures") if found else None
+
+
+def _beside(int8: float | None, ours: float | None) -> str:
+    """What the ratio is to, and, since int8 alone gains something, how far ResNet-50 in int8 gets."""
+    note = "than ResNet-50 fp32"
+    return f"{note}; against its int8: {times(int8 / ours)}" if int8 and ours and min(int8, ours) > 0 else note
 
 
 def accuracy(summary: Summary, tested: int, common: float | None) -> Markup | None:
@@ -190,7 +200,7 @@ def speed(summary: Summary) -> Markup | None:
             latencies.append(Bar(name, p50, milliseconds(p50), strong=strong))
         if size is not None:
             sizes.append(Bar(name, size, file_size(size), strong=strong))
-    conditions = facts((summary.get("bench") or {}).get("conditions"))
+    conditions = facts(mapping(summary, "bench").get("conditions"))
     return section(
         "Speed and size",
         grid(
@@ -203,7 +213,7 @@ def speed(summary: Summary) -> Markup | None:
 
 
 def _bench_table(summary: Summary) -> Markup | None:
-    rows = (summary.get("bench") or {}).get("rows") or []
+    rows = mapping(summary, "bench").get("rows") or []
     columns = {
         "file": [file_size(number(row, "bytes")) for row in rows],
         "weights": [plain(number(row, "parameters")) for row in rows],
@@ -224,11 +234,9 @@ def _megabytes(value: float | None) -> str:
 
 def export(summary: Summary) -> Markup | None:
     """What the export changed: parity of each file with the form before it, and the share of int8 convolutions."""
-    parity = summary.get("parity") or {}
+    parity = mapping(summary, "parity")
     kinds = [
-        kind
-        for kind in ("fp32", "int8")
-        if any(number(parity, kind, key) is not None for key in parity.get(kind) or {})
+        kind for kind in ("fp32", "int8") if any(number(parity, kind, key) is not None for key in mapping(parity, kind))
     ]
     heads = {"fp32": "fp32 file against the network", "int8": "int8 file against the fp32 file"}
     keys = dict.fromkeys(key for kind in kinds for key in parity[kind] if number(parity, kind, key) is not None)
@@ -253,7 +261,7 @@ def provenance(summary: Summary, commands: Sequence[str]) -> Markup | None:
     """Seconds by step, images, versions, and the commands that repeat the run."""
     seconds = {
         name: value
-        for name in summary.get("seconds") or {}
+        for name in mapping(summary, "seconds")
         if (value := number(summary, "seconds", name)) is not None and value >= 0
     }
     total = seconds.pop("total", None)

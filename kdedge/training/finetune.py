@@ -14,7 +14,7 @@ from kdedge.errors import DataError
 
 __all__ = ["LinearHead", "fit_head"]
 
-STRENGTHS = (0.003, 0.03, 0.3)  # C of scikit-learn: inverse of the L2 penalty
+STRENGTHS = (0.01, 0.1, 1.0)  # C of scikit-learn: inverse of the L2 penalty
 
 
 @dataclass(frozen=True)
