@@ -45,6 +45,9 @@ def export(
       kdedge export runs/first --fp32-only --json
     """
     from kdedge.cli.progress import progress_bar
+    from kdedge.cli.train_extra import need_train_extra
+
+    need_train_extra()
     from kdedge.export.recipe import export_run
 
     with progress_bar("exporting") as advance:

@@ -26,10 +26,19 @@ def progress_bar(title: str) -> Iterator[Progress]:
 @contextmanager
 def _bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     began = time.monotonic()
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, visible=False)
 
         def advance(done: int, total: int) -> None:
@@ -40,12 +49,17 @@ def _bar(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def _plain(title: str) -> Iterator[Progress]:
-    due = time.monotonic() + PATIENCE
+    began = time.monotonic()
+    due = began + PATIENCE
+    shown = False
 
     def advance(done: int, total: int) -> None:
-        nonlocal due
-        if time.monotonic() > due:
-            print(f"{title}: {done}/{total}", file=sys.stderr, flush=True)
-            due = time.monotonic() + PLAIN_EVERY
+        nonlocal due, shown
+        now = time.monotonic()
+        if now > due or (shown and done >= total):
+            left = (now - began) * (total - done) / max(done, 1)
+            rest = f"about {left:.0f} s left" if done < total else f"{now - began:.0f} s"
+            print(f"  {title}: {100 * done // max(total, 1)} %, {rest}", file=sys.stderr, flush=True)
+            due, shown = now + PLAIN_EVERY, True
 
     yield advance

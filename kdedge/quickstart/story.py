@@ -172,7 +172,7 @@ def _settings(config: QuickstartConfig, run: Run, data: DemoData, teacher: Path)
         views=1,
         train_views=VIEWS,
         minutes=1.0,  # replaced once the time that is left is known
-        evaluations=3,
+        evaluations=2,
         student_weights=config.student_weights,
         seed=config.seed,
     )

@@ -16,8 +16,11 @@ from kdedge.progress import Progress
 
 __all__ = ["Latency", "measure"]
 
-BLOCK = 10
-SETTLE = 2
+REST = 0.05
+"""Seconds between two networks: the threads of the one before go on spinning for a while and would take its core."""
+
+BLOCK = 20
+SETTLE = 10
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def measure(
     for start in range(0, repeats, BLOCK):
         for name in order:
             run = runs[name]
+            if len(runs) > 1:
+                time.sleep(REST)
             for _ in range(min(SETTLE, warmup)):
                 run()
             for _ in range(min(BLOCK, repeats - start)):

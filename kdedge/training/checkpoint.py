@@ -29,8 +29,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def save_state(path: Path, state: TrainingState, about: dict[str, Any]) -> None:
-    """Everything needed to go on: model, averaged weights, AdamW moments, step, seconds."""
-    tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
+    """Everything needed to go on: model, averaged weights, AdamW moments, dropout's random state, step, seconds."""
+    tensors = {"random": torch.get_rng_state()}
+    tensors |= {f"model.{key}": value for key, value in state.model.state_dict().items()}
     tensors |= {f"averaged.{key}": value for key, value in state.averaged.state_dict().items()}
     for number, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in slots.items()}
@@ -48,6 +49,7 @@ def load_state(path: Path, state: TrainingState) -> None:
         for key, value in _below(tensors, "optimizer.").items():
             number, _, name = key.partition(".")
             slots.setdefault(int(number), {})[name] = value
+        torch.set_rng_state(tensors["random"])
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     except (RuntimeError, KeyError, ValueError) as error:
@@ -68,5 +70,9 @@ def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Non
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise RunError(f"{path}: no such checkpoint (a .safetensors and a .json of that name).")
-    about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    try:
+        about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        about["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path.with_suffix('.json')}: the checkpoint is damaged (not the JSON that was written).") from error
     return about

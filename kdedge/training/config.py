@@ -22,7 +22,8 @@ class DistillConfig:
 
     Attributes:
         transfer: folder of unlabelled images, any nesting.
-        data: class folders, of which a part is held out for validation; or ``train`` with optional ``val`` and ``test``.
+        data: class folders, of which a part is held out for validation; or ``train`` with optional ``val``; either with
+            optional ``test``.
         size: the student's input, pixels.
         epochs: passes over all views; or ``steps``; or ``minutes`` of training.
         views: views of each transfer image; ``train_views``: of each labelled image (0 keeps them out of pre-training).
@@ -71,8 +72,16 @@ class DistillConfig:
             raise RunError("give either --data or --train, not both.")
         if not (self.transfer or self.data or self.train):
             raise RunError("nothing to learn from: give --transfer DIR (unlabelled images), --data DIR, or both.")
+        if self.data and self.val:
+            raise RunError("--data sets its own validation images aside; give --val together with --train DIR.")
         if (self.val or self.test) and not (self.train or self.data):
             raise RunError("--val and --test need labelled images to train on: give --train DIR.")
+        if self.batch < 2:
+            raise RunError(f"--batch is {self.batch}; it must be at least 2 (BatchNorm compares images).")
+        if not self.lr > 0 or self.weight_decay < 0:
+            raise RunError(f"--lr {self.lr:g} must be above zero and --weight-decay {self.weight_decay:g} not below it.")
+        if self.seed < 0:
+            raise RunError(f"--seed is {self.seed}; it must not be negative.")
         if self.views < 1 or self.train_views < 0:
             raise RunError("--views must be at least 1 and --train-views at least 0.")
         if not 0 < self.heldout < 0.5:
@@ -104,5 +113,5 @@ def read_config(path: Path) -> DistillConfig:
         return DistillConfig(**values, augment=Augment(**augment))
     except OSError as error:
         raise RunError(f"{path}: cannot be read; is this a run directory of 'kdedge distill'?") from error
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not the settings of a run ({error}).") from error

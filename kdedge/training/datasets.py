@@ -79,10 +79,8 @@ def require_folders(config: DistillConfig) -> None:
     """Look at the folders before anything slow begins; raises DataError as the readers do."""
     if config.transfer:
         find_images(config.transfer)
-    if config.data:
-        class_folders(config.data, least=2)
-    if config.train:
-        classes = class_folders(config.train, least=2).classes
+    if labelled := config.data or config.train:
+        classes = class_folders(labelled, least=2).classes
         for other in (config.val, config.test):
             if other:
                 class_folders(other, classes)
@@ -91,7 +89,7 @@ def require_folders(config: DistillConfig) -> None:
 def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
     """Read all images at ``size`` pixels.
 
-    Images of the validation and test sets are taken out of the transfer set, whatever their file is called. The
+    Labelled, validation and test images are taken out of the transfer set, whatever their file is called. The
     regression is measured on a share of the transfer images and on the validation images (where there are none, on the
     same share of the labelled ones): whole images, so that no view of them is trained on.
 
@@ -113,10 +111,11 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
             read = read_images(found, fit, progress=progress)
         _name_bad(read.bad, len(found), say)
         paths, images = [found[index] for index in read.kept], read.images
-        reserved = {_digest(image) for part in (val, test) if part for image in part.images}
+        seen = train if config.train_views else None  # a held-out transfer image must be no view that is trained on
+        reserved = {_digest(image) for part in (val, test, seen) if part for image in part.images}
         keep = [index for index, image in enumerate(images) if _digest(image) not in reserved] if reserved else None
         if keep is not None and len(keep) < len(paths):
-            say(f"left out {len(paths) - len(keep)} transfer images that are also in the validation or test set")
+            say(f"left out {len(paths) - len(keep)} transfer images that are also labelled, validation or test images")
             paths, images = [paths[index] for index in keep], images[keep]
     nothing = np.empty(0, np.int64)
     held_transfer = hold_out(len(paths), config.heldout, config.seed)[1] if len(paths) > 1 else nothing
@@ -138,8 +137,9 @@ def _labelled_files(
     config: DistillConfig,
 ) -> tuple[LabelledImages | None, LabelledImages | None, LabelledImages | None]:
     if config.data:
-        train, val = _hold_out_per_class(class_folders(config.data, least=2), config.seed)
-        return train, val, None
+        everything = class_folders(config.data, least=2)
+        train, val = _hold_out_per_class(everything, config.seed)
+        return train, val, class_folders(config.test, everything.classes) if config.test else None
     if config.train:
         labelled = class_folders(config.train, least=2)
         test = class_folders(config.test, labelled.classes) if config.test else None

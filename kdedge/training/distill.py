@@ -90,6 +90,8 @@ def distill(
         config = replace(read_config(Run.create(config.out, resume=True).config), out=config.out)
     set_threads()
     loss = loss_named(config.loss)
+    if run is None:
+        Run.check(config.out, resume, overwrite)
     require_folders(config)
     size = config.size or default_size(config.student)
     preprocess = default_preprocess(config.student, size)
@@ -98,9 +100,6 @@ def distill(
     teacher = build_teacher(config.teacher, config.teacher_weights, given, say)
     torch.manual_seed(config.seed)
     student = build_student(config.student, 2, config.student_weights, size, say)  # the head comes later
-    run = run or Run.create(config.out, resume, overwrite)
-    if not resume:
-        write_config(run.config, config)
     clock.lap("prepare")
 
     material = gather(config, max(size, teacher.preprocess.size), bars, say)
@@ -115,9 +114,11 @@ def distill(
 
     if minutes:
         config = replace(config, minutes=minutes())
-        write_config(run.config, config)
     rows, held = _split_rows(bank, material, config)
     standardize = Standardize.fit(bank.activations[rows])
+    run = run or Run.create(config.out, resume, overwrite)  # only now: what is wrong with the input leaves no trace
+    if not resume:
+        write_config(run.config, config)
     engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
     model = Regressor(student.trunk, student.dim, teacher.dim)
     engine.place(model)
@@ -306,7 +307,8 @@ def _with_head(
     few = first_views(bank.image[rows], HEAD_VIEWS)
     embeddings = run_batches(student.trunk, np.asarray(bank.views[rows[few]]), preprocess, engine)
     head = fit_head(embeddings, labels[few], bank.image[rows[few]], len(material.classes), config.seed)
-    scores["cv_accuracy"] = head.validation_accuracy
+    if np.isfinite(head.validation_accuracy):  # not with one image a class
+        scores["cv_accuracy"] = head.validation_accuracy
     headed = Student(student.trunk, student.dim, len(material.classes), student.weights)
     _put(head, headed)
     engine.place(headed)
@@ -356,7 +358,8 @@ def _probe_teacher(
     """The same head on the teacher's own activations: what the student could reach at best."""
     few = first_views(bank.image[rows], HEAD_VIEWS)
     head = fit_head(bank.activations[rows[few]], labels[few], bank.image[rows[few]], len(material.classes), config.seed)
-    scores["teacher_cv_accuracy"] = head.validation_accuracy
+    if np.isfinite(head.validation_accuracy):
+        scores["teacher_cv_accuracy"] = head.validation_accuracy
     for name, part in (("val", material.val), ("test", material.test)):
         if part:
             scores[f"teacher_{name}_accuracy"] = float(

@@ -24,8 +24,8 @@ class Run:
     path: Path
 
     @classmethod
-    def create(cls, out: str | Path, resume: bool = False, overwrite: bool = False) -> "Run":
-        """Make the directory, or refuse one that is not empty.
+    def check(cls, out: str | Path, resume: bool = False, overwrite: bool = False) -> "Run":
+        """Refuse what :meth:`create` would refuse, and touch nothing.
 
         Raises:
             RunError: it exists and neither ``resume`` nor ``overwrite`` was asked for, or there is nothing to resume.
@@ -42,8 +42,16 @@ class Run:
                 raise RunError(f"{out}: exists and is not empty; go on with --resume, start anew with --overwrite.")
             if not run.config.is_file():
                 raise RunError(f"{out}: not a run directory (no config.toml in it), so --overwrite leaves it alone.")
-            shutil.rmtree(run.path)
-        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @classmethod
+    def create(cls, out: str | Path, resume: bool = False, overwrite: bool = False) -> "Run":
+        """Make the directory, in place of the run that is there with ``overwrite``; raises as :meth:`check` does."""
+        run = cls.check(out, resume, overwrite)
+        if not resume:
+            if run.config.is_file():
+                shutil.rmtree(run.path)
+            run.path.mkdir(parents=True, exist_ok=True)
         return run
 
     @property

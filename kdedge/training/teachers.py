@@ -138,7 +138,11 @@ class OnnxTeacher:
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()  # ORT ignores cgroup limits
         wanted = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in ort.get_available_providers()]
-        self._session = ort.InferenceSession(self._data, options, providers=wanted)
+        try:
+            self._session = ort.InferenceSession(self._data, options, providers=wanted)
+        except Exception as error:  # onnxruntime's errors have no common base but this one
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ModelError(f"{file}: onnxruntime cannot run this file ({reason}).") from error
         self._output = output or self._session.get_outputs()[0].name
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:

@@ -13,7 +13,7 @@ def verdict(scores: Mapping[str, float]) -> str:
     """
     r2, cosine, knn = scores["r2"], scores["cosine"], scores["knn"]
     figures = f"held-out R2 {r2:.2f}, cosine {cosine:.2f}, k-NN agreement {knn:.2f}"
-    if r2 <= 0.0:
+    if not r2 > 0.0:  # NaN included
         cause = (
             "directions are right but outputs explode: BatchNorm statistics or a learning rate that is too high"
             if cosine > 0.3
