@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
+AGREES = 0.9  # share of held-out images, below which a warning is due
 ENOUGH = 0.9
 """Share of int8 convolutions below which the user is warned."""
 
@@ -89,6 +90,11 @@ def _warnings(result: "ExportResult") -> list[str]:
             f"only {result.fusion.share:.0%} of the convolutions run in int8, the file may be slower than fp32; "
             f"still float: {', '.join(names[:6])}{more}. A student without squeeze-and-excitation or hard-swish "
             "quantises whole, timm/efficientnet_lite0 for one."
+        )
+    if result.parity_int8 and result.parity_int8.top1_agreement < AGREES:
+        found.append(
+            f"int8 agrees with fp32 on only {result.parity_int8.top1_agreement:.0%} of the held-out images: do not deploy it "
+            "before 'kdedge evaluate' has shown its accuracy; another --calibration or more training images may help."
         )
     if result.quantized and result.quantized.target.note:
         found.append(result.quantized.target.note)

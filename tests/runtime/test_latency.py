@@ -27,20 +27,20 @@ def test_networks_take_turns() -> None:
     seen: list[tuple[int, int]] = []
     found = measure(
         {"a": lambda: clock.run("a", 2.0), "b": lambda: clock.run("b", 5.0)},
-        repeats=25,
-        warmup=3,
+        repeats=2 * BLOCK + 5,
+        warmup=SETTLE,
         batch=4,
         progress=lambda done, total: seen.append((done, total)),
         clock=lambda: clock.now,
     )
-    assert found["a"].samples_ms == (2.0,) * 25
-    assert found["b"].samples_ms == (5.0,) * 25
+    assert found["a"].samples_ms == (2.0,) * (2 * BLOCK + 5)
+    assert found["b"].samples_ms == (5.0,) * (2 * BLOCK + 5)
     assert found["a"].images_per_s == pytest.approx(2000.0)
-    assert Counter(clock.calls) == dict.fromkeys("ab", 3 + 3 * SETTLE + 25)
+    assert Counter(clock.calls) == dict.fromkeys("ab", SETTLE + 3 * SETTLE + 2 * BLOCK + 5)
     block = BLOCK + SETTLE
-    turns = [clock.calls[6:][i] for i in (0, block, 2 * block, 3 * block)]
+    turns = [clock.calls[2 * SETTLE :][i] for i in (0, block, 2 * block, 3 * block)]
     assert turns == ["a", "b", "b", "a"]
-    assert seen[-1] == (50, 50)
+    assert seen[-1] == (4 * BLOCK + 10, 4 * BLOCK + 10)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
