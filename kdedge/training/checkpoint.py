@@ -74,5 +74,7 @@ def _read_about(path: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         about["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path.with_suffix('.json')}: the checkpoint is damaged (not the JSON that was written).") from error
+        raise RunError(
+            f"{path.with_suffix('.json')}: the checkpoint is damaged (not the JSON that was written)."
+        ) from error
     return about

@@ -79,7 +79,9 @@ class DistillConfig:
         if self.batch < 2:
             raise RunError(f"--batch is {self.batch}; it must be at least 2 (BatchNorm compares images).")
         if not self.lr > 0 or self.weight_decay < 0:
-            raise RunError(f"--lr {self.lr:g} must be above zero and --weight-decay {self.weight_decay:g} not below it.")
+            raise RunError(
+                f"--lr {self.lr:g} must be above zero and --weight-decay {self.weight_decay:g} not below it."
+            )
         if self.seed < 0:
             raise RunError(f"--seed is {self.seed}; it must not be negative.")
         if self.views < 1 or self.train_views < 0:

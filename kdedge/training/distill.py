@@ -116,10 +116,10 @@ def distill(
         config = replace(config, minutes=minutes())
     rows, held = _split_rows(bank, material, config)
     standardize = Standardize.fit(bank.activations[rows])
+    engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
     run = run or Run.create(config.out, resume, overwrite)  # only now: what is wrong with the input leaves no trace
     if not resume:
-        write_config(run.config, config)
-    engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
+        write_config(run.config, replace(config, precision=engine.precision))  # resumed in the same one
     model = Regressor(student.trunk, student.dim, teacher.dim)
     engine.place(model)
     state = start(model, loop)

@@ -55,7 +55,7 @@ class Engine:
         return contextlib.nullcontext()
 
     def faster_precision(self, step: Callable[["Engine"], None]) -> str:
-        """Time a training step in fp32 and in bf16 and name the faster; bf16 must win by a quarter to be chosen, as it is less exact.
+        """Time a training step in fp32 and in bf16 and name the faster; bf16, less exact, must win by a quarter.
 
         CPUs without bf16 instructions are not asked: emulation is slow and never wins.
         """

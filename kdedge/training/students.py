@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -121,7 +122,7 @@ def build_trunk(name: str, size: int, pretrained: bool = False) -> tuple[nn.Modu
         import timm
 
         # these weights were trained with another epsilon than timm's default, and its dead channels need it
-        extra = {"bn_eps": SHIPPED[name].batchnorm_eps} if name in SHIPPED else {}
+        extra: dict[str, Any] = {"bn_eps": SHIPPED[name].batchnorm_eps} if name in SHIPPED else {}
         trunk = _reach(name, lambda: timm.create_model(network, pretrained=pretrained, num_classes=0, **extra))
     else:
         from torchvision.models import get_model
