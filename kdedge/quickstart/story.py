@@ -244,6 +244,7 @@ def _summary(
     for row in bench["rows"]:
         del row["path"]
     return {
+        "noun": "people",
         "seed": config.seed,
         "budget_minutes": config.budget,
         "student": config.student,
@@ -279,6 +280,7 @@ def _summary(
             "transfer": len(material.transfer_paths),
             "heldout": len(material.heldout_paths()),
             "views": len(done.rows),
+            "shift": shift.tested,
         },
         "seconds": seconds,
         "bench": bench,
