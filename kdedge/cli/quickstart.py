@@ -11,7 +11,7 @@ __all__ = ["quickstart"]
 def quickstart(
     seed: Annotated[int, typer.Option(help="Which crops are labelled, and every other random choice.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run directory [default: runs/quickstart, -2, -3 ...].")] = None,
-    budget: Annotated[float, typer.Option(help="Minutes for everything; training gets what is left.")] = 5.0,
+    budget: Annotated[float, typer.Option(help="Minutes for everything; training gets what is left.")] = 5.5,
     student: Annotated[str, typer.Option(help="timm/NAME or torchvision/NAME.")] = "timm/efficientnet_lite0",
     student_weights: Annotated[str, typer.Option(help="auto, pretrained, random or a file.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print summary.json on stdout.")] = False,
