@@ -138,13 +138,19 @@ def load_run(path: str | Path) -> LoadedRun:
     if not run.path.is_dir():
         raise RunError(f"{path}: no such run directory.")
     config = read_config(run.config)
-    if not run.card.is_file() or not run.best.is_file():
+    if not (run.card.is_file() and run.best.is_file() and run.images.is_file()):
         raise RunError(f"{path}: the run is not finished; go on with 'kdedge distill --resume --out {path}'.")
     card = ModelCard.from_json(run.card.read_text(encoding="utf-8"), str(run.card))
     if not card.labels:
         raise RunError(f"{path}: the run had no labelled images, so its student has no head; distil with --data DIR.")
     student = build_student(card.student, len(card.labels), size=card.preprocess.size)
-    student.load_state_dict(load_weights(run.best))
-    images = json.loads(run.images.read_text(encoding="utf-8"))
-    trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
+    try:
+        student.load_state_dict(load_weights(run.best))
+    except RuntimeError as error:
+        raise RunError(f"{run.best}: the weights are not those of {card.student} with {len(card.labels)} labels.") from error
+    try:
+        images = json.loads(run.images.read_text(encoding="utf-8"))
+        trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.images}: not the list of images of a run; distil again.") from error
     return LoadedRun(run.path, card, student.eval(), config, trained, heldout, run.best)

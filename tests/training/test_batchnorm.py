@@ -1,0 +1,104 @@
+"""Statistics in float64, and the paper's failure in small: outputs that explode in eval mode."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from kdedge.training.batchnorm import reestimate
+from kdedge.training.metrics import cosine_similarity, r2_variance_weighted
+from tests.training.conftest import Tiny
+
+
+def batches(count: int = 5, size: int = 12, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [3 + 2 * torch.randn(size, 3, 16, 16, generator=generator) for _ in range(count)]
+
+
+def test_statistics_are_the_plain_average_over_batches():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.fill_(99)
+    norm.running_var.fill_(99)
+    norm.num_batches_tracked.fill_(7)
+    given = batches()
+    reestimate(nn.Sequential(norm), given)
+    wide = [batch.numpy().astype(np.float64) for batch in given]
+    mean = np.mean([x.mean((0, 2, 3)) for x in wide], 0)
+    variance = np.mean([x.var((0, 2, 3), ddof=1) for x in wide], 0)  # torch keeps the unbiased estimate
+    np.testing.assert_allclose(norm.running_mean.numpy(), mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.running_var.numpy(), variance, rtol=1e-5)
+
+
+def test_deeper_norms_see_what_they_see_in_training():
+    """The second norm's statistics belong to inputs that the first one normalised by its batch."""
+    torch.manual_seed(0)
+    trunk = Tiny()
+    given = batches(3)
+    seen = []
+    trunk.layers[4].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().double()))
+    reestimate(trunk, given)
+    wanted = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    np.testing.assert_allclose(trunk.layers[4].running_mean.double().numpy(), wanted.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_it_leaves_eval_mode_weights_momenta_and_dropout_alone():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.01), nn.Dropout(0.5))
+    before = {key: value.clone() for key, value in network.named_parameters()}
+    reestimate(network.train(), batches(2))
+    assert not any(module.training for module in network.modules())
+    assert network[1].momentum == 0.01
+    for key, value in network.named_parameters():
+        assert torch.equal(value, before[key])
+    first = network(batches(1)[0])
+    assert torch.equal(first, network(batches(1)[0]))  # dropout is off
+
+
+def test_without_batches_nothing_changes():
+    network = nn.Sequential(nn.BatchNorm2d(3)).train()
+    network[0].running_mean.fill_(4)
+    reestimate(network, [])
+    assert (network[0].running_mean == 4).all()
+    assert network[0].momentum == 0.1
+    reestimate(nn.Linear(2, 2), batches(1))  # no norms at all
+
+
+def test_the_papers_failure_and_its_cure():
+    """Statistics that lag behind make R2 hugely negative at a fair cosine; measured again, both are as in training."""
+    torch.manual_seed(0)
+    network = nn.Sequential(Tiny(), nn.Linear(8, 5))
+    given = torch.cat(batches(6))
+    network.train()
+    with torch.no_grad():
+        target = network(given)
+    scale = target.std(0)
+    target = ((target - target.mean(0)) / scale).numpy()
+    network[1].weight.data /= scale[:, None]
+    network[1].bias.data = (network[1].bias.data - network[1](torch.zeros(1, 8))[0]).detach()
+
+    def scores() -> tuple[float, float]:
+        network.eval()
+        with torch.no_grad():
+            predicted = network(given).numpy()
+        predicted = predicted - predicted.mean(0)
+        return r2_variance_weighted(target, predicted), cosine_similarity(target, predicted)
+
+    for norm in (network[0].layers[1], network[0].layers[4]):
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1e-3)  # a few channels of a lagging norm look like this
+    r2, cosine = scores()
+    assert r2 < -100
+    assert cosine > 0.3
+    reestimate(network, given.split(12))
+    r2, cosine = scores()
+    assert r2 > 0.9
+    assert cosine > 0.95
+
+
+def test_norms_of_vectors():
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean.fill_(50)
+    given = [torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    reestimate(nn.Sequential(norm), given)
+    wanted = torch.stack([x.double().mean(0) for x in given]).mean(0)
+    np.testing.assert_allclose(norm.running_mean.numpy(), wanted.numpy(), atol=1e-6)
