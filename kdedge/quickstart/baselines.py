@@ -7,18 +7,19 @@ import torch
 from numpy.typing import NDArray
 
 from kdedge.progress import Progress
-from kdedge.training.activations import fit_to
 from kdedge.training.baselines.scratch import train_scratch
-from kdedge.training.distill import Distilled, first_views
+from kdedge.training.distill import Distilled
 from kdedge.training.engine import Engine
 from kdedge.training.finetune import fit_head
 from kdedge.training.inference import run_batches
+from kdedge.training.labelled import HEAD_VIEWS, embed_with
 from kdedge.training.loop import LoopConfig, start
 from kdedge.training.losses import loss_named
 from kdedge.training.pretrain import Regressor, pretrain
 from kdedge.training.students import build_student
 from kdedge.training.targets import Standardize
 from kdedge.training.teachers import Teacher
+from kdedge.training.views import first_views
 
 __all__ = ["Shift", "scratch_accuracy", "shift_accuracy"]
 
@@ -100,8 +101,8 @@ def shift_accuracy(
     averaged = state.averaged.module
     assert isinstance(averaged, Regressor)
 
-    few = rows[first_views(bank.image[rows], 8)]
-    few_labels = labels[first_views(bank.image[rows], 8)]
+    first_few = first_views(bank.image[rows], HEAD_VIEWS)
+    few, few_labels = rows[first_few], labels[first_few]
     other = np.asarray([not path.stem.startswith("emotions_sheet") for path in test.paths])
     images = np.concatenate([train.images[~studio], test.images[other]])
     truth = np.concatenate([train.labels[~studio], test.labels[other]])
@@ -113,12 +114,9 @@ def shift_accuracy(
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return run_batches(averaged.trunk, pixels, preprocess, engine)
 
-    taught = np.concatenate(
-        [teacher.embed(fit_to(images[begin : begin + 16], teacher.preprocess)) for begin in range(0, len(images), 16)]
-    )
     return Shift(
         student=accuracy(embed(np.asarray(bank.views[few])), embed(images)),
-        teacher=accuracy(np.asarray(bank.activations[few]), taught),
+        teacher=accuracy(np.asarray(bank.activations[few]), embed_with(teacher, images)),
         labelled=int(studio.sum()),
         tested=len(truth),
     )

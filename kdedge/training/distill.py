@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from kdedge.card import ModelCard
 from kdedge.preprocess import Preprocess
-from kdedge.progress import Bars, Progress, no_bars
-from kdedge.training.activations import ViewBank, build_bank, fit_to
+from kdedge.progress import Bars, no_bars
+from kdedge.training.activations import ViewBank, build_bank
 from kdedge.training.checkpoint import load_state, save_state, save_weights
 from kdedge.training.config import DistillConfig, read_config, write_config
 from kdedge.training.curves import draw_curves
-from kdedge.training.datasets import Labelled, Material, gather, require_folders
+from kdedge.training.datasets import Material, gather, require_folders
 from kdedge.training.engine import Engine, set_threads
-from kdedge.training.finetune import LinearHead, fit_head
 from kdedge.training.inference import as_input, run_batches
+from kdedge.training.labelled import fit_and_score
 from kdedge.training.loop import LoopConfig, Metrics, TrainingState, start
 from kdedge.training.losses import loss_named
 from kdedge.training.pretrain import Regressor, pretrain, regression_scores, settle_batchnorm
@@ -30,11 +30,11 @@ from kdedge.training.students import Student, build_student, default_preprocess,
 from kdedge.training.targets import Standardize
 from kdedge.training.teachers import Teacher, TeacherInput, build_teacher
 from kdedge.training.verdict import verdict
+from kdedge.training.views import split_rows, to_view, views_of_labelled
 
-__all__ = ["Distilled", "distill", "first_views", "views_of_labelled"]
+__all__ = ["Distilled", "distill"]
 
 Say = Callable[[str], None]
-HEAD_VIEWS = 8  # views of each labelled image that the head is fitted on
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def distill(
 
     material = gather(config, max(size, teacher.preprocess.size), bars, say)
     clock.lap("read")
-    images, views = _to_view(material, config)
+    images, views = to_view(material, config)
     with bars(f"Teacher sees {sum(views):,} views") as progress:
         bank = build_bank(images, views, teacher, config.augment, config.seed, progress)
     say(
@@ -114,12 +114,12 @@ def distill(
 
     if minutes:
         config = replace(config, minutes=minutes())
-    rows, held = _split_rows(bank, material, config)
+    rows, held = split_rows(bank, material, config)
     standardize = Standardize.fit(bank.activations[rows])
     engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
     run = run or Run.create(config.out, resume, overwrite)  # only now: what is wrong with the input leaves no trace
     if not resume:
-        write_config(run.config, replace(config, precision=engine.precision))  # resumed in the same one
+        write_config(run.config, replace(config, size=size, precision=engine.precision))  # resumed with the same
     model = Regressor(student.trunk, student.dim, teacher.dim)
     engine.place(model)
     state = start(model, loop)
@@ -158,15 +158,12 @@ def distill(
     clock.lap("distill")
 
     scores = {f"heldout_{key}": float(best["scores"][key]) for key in ("r2", "cosine", "knn")}
-    labelled_rows, labelled_classes = views_of_labelled(bank, material, len(material.transfer))
+    labelled_rows, labelled_classes = views_of_labelled(bank, material)
     if material.train:
-        student = _with_head(
-            student, material, bank, labelled_rows, labelled_classes, preprocess, engine, config, scores
+        student, found = fit_and_score(
+            student, averaged, teacher, standardize, material, bank, preprocess, engine, config.seed
         )
-        for name, part in (("val", material.val), ("test", material.test)):
-            if part:
-                _score(name, part, student, averaged, teacher, standardize, preprocess, engine, scores)
-        _probe_teacher(material, bank, labelled_rows, labelled_classes, teacher, config, scores)
+        scores |= found
     clock.lap("head")
     words = verdict(best["scores"])
     card = _card(run, config, material, student, preprocess, scores, words, trained.steps)
@@ -203,40 +200,6 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
-
-
-def _to_view(material: Material, config: DistillConfig) -> tuple[NDArray[np.uint8], list[int]]:
-    """Transfer, labelled and validation images, and how many views of each the teacher sees."""
-    parts, views = [material.transfer], [config.views] * len(material.transfer)
-    if material.train:
-        parts.append(material.train.images)
-        views += [max(1, config.train_views)] * len(material.train.images)
-    if material.val:
-        parts.append(material.val.images)
-        views += [1] * len(material.val.images)
-    return np.concatenate(parts), views
-
-
-def _split_rows(
-    bank: ViewBank, material: Material, config: DistillConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the bank to pre-train on, and rows to measure on; views of one image never stand on both sides."""
-    transfer, labelled = len(material.transfer), len(material.train.labels) if material.train else 0
-    held = np.zeros(len(bank), bool)
-    held[np.isin(bank.image, material.held_transfer)] = True
-    held[np.isin(bank.image, transfer + material.held_train)] = True
-    held[bank.image >= transfer + labelled] = True
-    left_out = (bank.image >= transfer) & (bank.image < transfer + labelled) & (config.train_views == 0)
-    return np.flatnonzero(~held & ~left_out), np.flatnonzero(held & ~left_out)
-
-
-def views_of_labelled(bank: ViewBank, material: Material, transfer: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the bank that show labelled training images, and the class of each."""
-    if material.train is None:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    number = bank.image - transfer
-    rows = np.flatnonzero((number >= 0) & (number < len(material.train.labels)))
-    return rows, material.train.labels[number[rows]]
 
 
 def _settings(
@@ -290,90 +253,6 @@ def _measured_precision(
         loss.backward()
 
     return engine.faster_precision(step)
-
-
-def _with_head(
-    student: Student,
-    material: Material,
-    bank: ViewBank,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    preprocess: Preprocess,
-    engine: Engine,
-    config: DistillConfig,
-    scores: dict[str, float],
-) -> Student:
-    """Freeze the trunk and fit the last layer on views of the labelled images."""
-    few = first_views(bank.image[rows], HEAD_VIEWS)
-    embeddings = run_batches(student.trunk, np.asarray(bank.views[rows[few]]), preprocess, engine)
-    head = fit_head(embeddings, labels[few], bank.image[rows[few]], len(material.classes), config.seed)
-    if np.isfinite(head.validation_accuracy):  # not with one image a class
-        scores["cv_accuracy"] = head.validation_accuracy
-    headed = Student(student.trunk, student.dim, len(material.classes), student.weights)
-    _put(head, headed)
-    engine.place(headed)
-    return headed.eval()
-
-
-def first_views(image: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Positions of the first ``count`` views of each image (views of an image stand together)."""
-    starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]])
-    position = np.arange(len(image)) - np.repeat(starts, np.diff(np.r_[starts, len(image)]))
-    return np.flatnonzero(position < count)
-
-
-def _put(head: LinearHead, student: Student) -> None:
-    with torch.no_grad():
-        student.head.weight.copy_(torch.from_numpy(head.weight))
-        student.head.bias.copy_(torch.from_numpy(head.bias))
-
-
-def _score(
-    name: str,
-    part: Labelled,
-    student: Student,
-    regressor: Regressor,
-    teacher: Teacher,
-    standardize: Standardize,
-    preprocess: Preprocess,
-    engine: Engine,
-    scores: dict[str, float],
-) -> None:
-    logits = run_batches(student, part.images, preprocess, engine)
-    scores[f"{name}_accuracy"] = float((logits.argmax(1) == part.labels).mean())
-    target = standardize(_embed(teacher, part.images))
-    reached = regression_scores(target, run_batches(regressor, part.images, preprocess, engine))
-    scores[f"{name}_r2"], scores[f"{name}_cosine"] = reached["r2"], reached["cosine"]
-
-
-def _probe_teacher(
-    material: Material,
-    bank: ViewBank,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    teacher: Teacher,
-    config: DistillConfig,
-    scores: dict[str, float],
-) -> None:
-    """The same head on the teacher's own activations: what the student could reach at best."""
-    few = first_views(bank.image[rows], HEAD_VIEWS)
-    head = fit_head(bank.activations[rows[few]], labels[few], bank.image[rows[few]], len(material.classes), config.seed)
-    if np.isfinite(head.validation_accuracy):
-        scores["teacher_cv_accuracy"] = head.validation_accuracy
-    for name, part in (("val", material.val), ("test", material.test)):
-        if part:
-            scores[f"teacher_{name}_accuracy"] = float(
-                (head.predict(_embed(teacher, part.images)) == part.labels).mean()
-            )
-
-
-def _embed(teacher: Teacher, images: NDArray[np.uint8], progress: Progress | None = None) -> NDArray[np.float32]:
-    parts = []
-    for begin in range(0, len(images), 16):
-        parts.append(teacher.embed(fit_to(images[begin : begin + 16], teacher.preprocess)))
-        if progress:
-            progress(min(begin + 16, len(images)), len(images))
-    return np.concatenate(parts)
 
 
 def _short(teacher: str) -> str:

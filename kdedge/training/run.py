@@ -147,7 +147,9 @@ def load_run(path: str | Path) -> LoadedRun:
     try:
         student.load_state_dict(load_weights(run.best))
     except RuntimeError as error:
-        raise RunError(f"{run.best}: the weights are not those of {card.student} with {len(card.labels)} labels.") from error
+        raise RunError(
+            f"{run.best}: the weights are not those of {card.student} with {len(card.labels)} labels."
+        ) from error
     try:
         images = json.loads(run.images.read_text(encoding="utf-8"))
         trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
