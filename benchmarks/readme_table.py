@@ -36,8 +36,8 @@ def body(summary: dict[str, Any]) -> str:
     return (
         f"{markdown_table(head, rows)}\n"
         f"The int8 student is {summary['speedup']:.1f} times faster and {summary['size_ratio']:.1f} times smaller than "
-        f"ResNet-50 in fp32. On a harder split, learning from studio pictures alone and tested on other photographs, it "
-        f"reaches {summary['shift_accuracy']:.2f} (teacher: {summary['teacher_shift_accuracy']:.2f}). Seed "
+        f"ResNet-50 in fp32. A student that learned from studio pictures alone, a harder split, reaches "
+        f"{summary['shift_accuracy']:.2f} on the other photographs (teacher: {summary['teacher_shift_accuracy']:.2f}). Seed "
         f"{summary['seed']}, {summary['seconds']['total'] / 60:.1f} minutes. "
         f"{conditions_line(summary['bench']['conditions'])}"
     )

@@ -181,7 +181,7 @@ def train(
                 whole = int(10 * (config.seconds or 0))
                 progress(min(int(10 * state.elapsed), whole), whole)
         share = done()
-        if log and len(recent) == min(10, config.steps or 10):
+        if log and state.step % min(10, config.steps or 10) == 0:
             lr = float(optimizer.param_groups[0]["lr"])
             log({"step": state.step, "epoch": state.step / an_epoch, "loss": sum(recent) / len(recent), "lr": lr})
             recent = []

@@ -46,7 +46,7 @@ def files(tmp_path: Path) -> Path:
         for number, image in enumerate(pictures(count, seed=seed)):
             (tmp_path / folder / f"{number}.png").write_bytes(encode_png(image))
 
-    fill("transfer", 20, 1)
+    fill("transfer", 40, 1)
     for number, name in enumerate(("ant", "bee")):
         fill(f"good/{name}", 4, 10 + number)
     fill("one-class/ant", 4, 20)
@@ -113,7 +113,10 @@ DISTILL: dict[str, tuple[list[object], str]] = {
     "val alone": ([*GOOD, "--val", "good", *HERE], "need labelled images"),
     "corrupt transfer": ([*TEACHER, "--transfer", "bad", *HERE], "2 of 20 images cannot be read"),
     "corrupt labelled": ([*GOOD, "--train", "mixed", *HERE], "1 of 19 images cannot be read"),
-    "unknown teacher": (["--teacher", "torchvision/resnet51", "--transfer", "transfer", *HERE], "did you mean torchvision"),
+    "unknown teacher": (
+        ["--teacher", "torchvision/resnet51", "--transfer", "transfer", *HERE],
+        "did you mean torchvision",
+    ),
     "teacher without family": (["--teacher", "resnet50", "--transfer", "transfer", *HERE], "did you mean"),
     "missing onnx": (["--teacher", "onnx:absent.onnx", "--transfer", "transfer", *HERE], "no such ONNX file"),
     "onnx without card": (["--teacher", "onnx:bare.onnx", "--transfer", "transfer", *HERE], "--teacher-mean"),
@@ -250,7 +253,7 @@ def test_evaluate(kdedge: Run, files: Path, words: list[object], said: str) -> N
         (["text.onnx"], "text.onnx"),
         (["absent"], "absent: no such model"),
         (["--student", "timm/resnet10"], "did you mean timm/resnet10t"),
-        (["--student", "timm/test_resnet", "--teacher", "torchvision/resnet51", "--size", 32], "torchvision/resnet"),
+        (["colors.onnx", "--teacher", "torchvision/resnet51"], "did you mean torchvision/resnet"),
         (["colors.onnx", "--student", "timm/resnet10t"], "not both"),
     ],
 )

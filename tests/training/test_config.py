@@ -87,7 +87,9 @@ def test_bad_settings_are_one_sentence(changes, said):
     assert message.endswith(".")
 
 
-@pytest.mark.parametrize("changes", [{"data": "d", "test": "t"}, {"train": "t", "val": "v", "test": "e"}, {"data": "d"}])
+@pytest.mark.parametrize(
+    "changes", [{"data": "d", "test": "t"}, {"train": "t", "val": "v", "test": "e"}, {"data": "d"}]
+)
 def test_settings_that_go_together(changes):
     replace(PLAIN, **changes)
 

@@ -11,7 +11,7 @@ from kdedge.progress import no_bars
 from kdedge.training.activations import ViewBank
 from kdedge.training.config import DistillConfig
 from kdedge.training.datasets import gather, require_folders
-from kdedge.training.distill import _split_rows, _to_view, first_views, views_of_labelled
+from kdedge.training.views import first_views, split_rows, to_view, views_of_labelled
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def read(config, said=None):
 
 def rows_of(config, material):
     """The bank that distillation would make, and its rows to train and to measure on."""
-    images, views = _to_view(material, config)
+    images, views = to_view(material, config)
     bank = ViewBank(images, np.zeros((sum(views), 1), np.float32), np.repeat(np.arange(len(images)), views))
     # a view stands for its image here
     bank = replace(bank, views=images[bank.image])
-    return bank, *_split_rows(bank, material, config)
+    return bank, *split_rows(bank, material, config)
 
 
 def pixels(images):
@@ -66,7 +66,7 @@ def test_what_is_held_out_is_never_trained_on(config, folders, parts, train_view
     assert measured == pixels(material.heldout_images())
     assert not set(material.trained_paths()) & set(material.heldout_paths())
     assert len(material.heldout_paths()) == len(material.heldout_images())
-    labelled, classes = views_of_labelled(bank, material, len(material.transfer))
+    labelled, classes = views_of_labelled(bank, material)
     assert len(labelled) == 15 * max(1, train_views)
     assert pixels(bank.views[labelled]) == pixels(material.train.images)
     assert (np.bincount(classes) == 5 * max(1, train_views)).all()

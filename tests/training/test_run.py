@@ -35,7 +35,9 @@ class TestCreate:
 
     def test_one_that_is_there_is_refused(self, finished):
         before = everything(finished.path)
-        with pytest.raises(RunError, match=r"exists and is not empty; go on with --resume, start anew with --overwrite"):
+        with pytest.raises(
+            RunError, match=r"exists and is not empty; go on with --resume, start anew with --overwrite"
+        ):
             Run.create(finished.path)
         assert everything(finished.path) == before
 
