@@ -204,7 +204,8 @@ def test_evaluate_and_classify_agree(story: Story) -> None:
 def test_classify_loads_no_torch(story: Story) -> None:
     image = next((story.folder / "test").rglob("*.png"))
     words = ["kdedge", "classify", str(image), "--model", str(story.run)]
-    code = f"import sys\nfrom kdedge.cli import main\nsys.argv = {words!r}\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
+    code = f"import sys\nfrom kdedge.cli import main\nsys.argv = {words!r}\n"
+    code += "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
     assert not loaded_after(code, story.folder) & TRAINING
 
 

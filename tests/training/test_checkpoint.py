@@ -56,7 +56,7 @@ def test_a_damaged_checkpoint(tmp_path, damage):
         about.unlink()
     else:
         path.unlink()
-    with pytest.raises(RunError, match="damaged|no such checkpoint") as caught:
+    with pytest.raises(RunError, match=r"damaged|no such checkpoint") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)
 

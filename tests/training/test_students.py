@@ -176,7 +176,7 @@ class TestWeightsFile:
     @pytest.mark.parametrize("data", [b"", b"no weights at all", b"\x80\x04N."])
     def test_other_files(self, tmp_path, name, data):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ModelError, match="not safetensors and not a torch file|no dictionary"):
+        with pytest.raises(ModelError, match=r"not safetensors and not a torch file|no dictionary"):
             read_weights(tmp_path / name)
 
     def test_no_file(self):
