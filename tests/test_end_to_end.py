@@ -26,7 +26,7 @@ from tests.test_imports import TRAINING, loaded_after
 pytestmark = pytest.mark.slow
 
 SIZE, LABELLED, TESTED, STEPS = 32, 20, 300, 250
-LEAST_ACCURACY = 0.80  # measured: see test_the_student_learned
+LEAST_ACCURACY = 0.92  # measured: 0.98, the teacher itself 0.99
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
@@ -136,7 +136,6 @@ def _cache(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_student_learned(story: Story) -> None:
     """Chance is 0.1; the bounds leave a margin below what this measures (see the constants)."""
     found = story.distilled
-    print(story.teacher_accuracy, found)
     assert story.teacher_accuracy >= 0.95
     assert found["teacher_test_accuracy"] >= 0.9  # linear probe on 20 labels a class
     assert found["heldout_r2"] > 0.3
@@ -182,7 +181,6 @@ def test_evaluate_and_classify_agree(story: Story) -> None:
         scores[name] = json.loads(done.stdout)
         assert scores[name]["images"] == TESTED
     fp32, int8 = scores["student.onnx"], scores["student.int8.onnx"]
-    print(fp32["accuracy"], int8["accuracy"])
     assert abs(fp32["accuracy"] - int8["accuracy"]) <= 0.03
     assert fp32["accuracy"] == pytest.approx(
         story.distilled["test_accuracy"], abs=0.005
