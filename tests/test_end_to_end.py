@@ -222,7 +222,13 @@ def test_an_interrupted_run_is_resumed(story: Story) -> None:
     """Ctrl-C during training; afterwards the result is that of a run which nobody disturbed."""
     command = [sys.executable, "-m", "kdedge", "distill", *story.words, "--out", "runs/part"]
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=story.folder, env=environment()
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=story.folder,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test runner in the background ignores it
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -197,6 +197,8 @@ def train(
         if save and now - saved > config.save_every:
             save(state)
             saved = time.perf_counter()
+    if progress and config.seconds:  # the last evaluation may have used up the time that was left
+        progress(int(10 * config.seconds), int(10 * config.seconds))
     if save:
         save(state)
     return Trained(state.step, state.step * min(config.batch, count), state.elapsed, metrics, history)
