@@ -25,7 +25,7 @@ from tests.test_imports import TRAINING, loaded_after
 
 pytestmark = pytest.mark.slow
 
-SIZE, LABELLED, TESTED, STEPS = 32, 20, 300, 250
+SIZE, LABELLED, TESTED, STEPS = 32, 20, 300, 150
 LEAST_ACCURACY = 0.92  # measured: 0.98, the teacher itself 0.99
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -138,9 +138,10 @@ def test_the_student_learned(story: Story) -> None:
     found = story.distilled
     assert story.teacher_accuracy >= 0.95
     assert found["teacher_test_accuracy"] >= 0.9  # linear probe on 20 labels a class
-    assert found["heldout_r2"] > 0.3
+    assert found["heldout_r2"] > 0.3, found
     assert found["heldout_cosine"] > 0.5
     assert 0.0 < found["heldout_knn"] <= 1.0
+    print(found)
     assert found["test_accuracy"] >= LEAST_ACCURACY
     assert "NOT" not in found["verdict"]
     assert "has learned" in found["verdict"]
