@@ -141,7 +141,6 @@ def test_the_student_learned(story: Story) -> None:
     assert found["heldout_r2"] > 0.3, found
     assert found["heldout_cosine"] > 0.5
     assert 0.0 < found["heldout_knn"] <= 1.0
-    print(found)
     assert found["test_accuracy"] >= LEAST_ACCURACY
     assert "NOT" not in found["verdict"]
     assert "has learned" in found["verdict"]

@@ -218,4 +218,4 @@ def _digest(path: Path) -> str:
 
 def _reason(error: DataError, path: Path) -> str:
     """The message without the path in front of it."""
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(f"{path}: ").rstrip(".")

@@ -102,7 +102,13 @@ def quickstart(config: QuickstartConfig, *, bars: Bars, say: Say) -> Story:
 
     def training_minutes() -> float:
         left = 60.0 * config.budget - (time.perf_counter() - begun) - RESERVE
-        return max(LEAST_TRAINING, left / (2.0 + SHIFT_SHARE)) / 60.0
+        share = left / (2.0 + SHIFT_SHARE)
+        if share < LEAST_TRAINING:
+            say(
+                f"warning: the images and the teacher took most of the {config.budget:g} minutes; the student is trained for "
+                f"{LEAST_TRAINING:.0f} s only. What is cached now is reused: run it again, or give more with --budget."
+            )
+        return max(LEAST_TRAINING, share) / 60.0
 
     with step("distill", "2/8  Distil: the student imitates the teacher's activations, then its head is fitted"):
         settings = _settings(config, run, data, teacher)

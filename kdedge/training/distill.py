@@ -224,9 +224,9 @@ def _settings(
     loop = LoopConfig(
         steps, seconds, config.batch, config.lr, config.weight_decay, evaluations=config.evaluations, seed=config.seed
     )
-    length = f"{steps} steps" if steps else f"{config.minutes:g} minutes"
+    length = f"{steps} steps" if steps else f"{seconds:.0f} s"
     say(
-        f"training: {length} of {config.batch} on {engine.device.type} in {precision}, AdamW lr {config.lr:g}, "
+        f"training: {length}, batches of {config.batch}, on {engine.device.type} in {precision}, AdamW lr {config.lr:g}, "
         f"loss {config.loss}, {len(rows):,} views"
     )
     return engine, loop
