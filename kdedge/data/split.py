@@ -15,7 +15,7 @@ from kdedge.data.folder import LabelledImages
 from kdedge.errors import DataError
 from kdedge.files import write_text
 
-__all__ = ["Indices", "hold_out", "split_per_class", "write_split"]
+__all__ = ["Indices", "hold_out", "place", "split_per_class", "write_split"]
 
 Indices = NDArray[np.int64]
 
@@ -99,7 +99,7 @@ def write_split(
             for index in indices.tolist():
                 label = data.labels[index]
                 target = _free_name(Path(split) / data.classes[label], data.paths[index], taken)
-                _place(data.paths[index], made / target, link)
+                place(data.paths[index], made / target, link)
                 rows.append((target.as_posix(), label, data.classes[label], split))
         write_text(made / "manifest.csv", _csv(rows))
         if out.exists():
@@ -123,14 +123,15 @@ def _free_name(folder: Path, source: Path, taken: set[str]) -> Path:
     return target
 
 
-def _place(source: Path, target: Path, link: bool) -> None:
+def place(source: Path, target: Path, link: bool) -> None:
+    """Put a file at ``target``, as a hard link where ``link`` is asked for and the file system has them, else as a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         try:
             hard_link(source, target)
             return
         except OSError:
-            pass  # another file system, or one without links: copy
+            link = False  # another file system, or one without links: copied below
     try:
         shutil.copyfile(source, target)
     except OSError as error:

@@ -1,7 +1,5 @@
 """The demo's images and teacher: found, aligned and generated once, then kept in the cache."""
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from kdedge.data import demo
 from kdedge.data.faces import FaceFinder, align, encode_png
 from kdedge.data.folder import class_folders, find_images
 from kdedge.data.openpeople import write_faces
-from kdedge.data.split import split_per_class, write_split
+from kdedge.data.split import place, split_per_class, write_split
 from kdedge.files import atomic_path, cache_dir, write_bytes
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars
@@ -97,7 +95,7 @@ def demo_data(out: Path, generated: int, seed: int, bars: Bars, say: Say) -> Dem
     transfer = out / "transfer"
     transfer.mkdir(parents=True, exist_ok=True)
     for path in find_images(_generated(face_finder(lambda _: None, min_width=20, score=0.7), generated, bars, say)):
-        _link(path, transfer / path.name)
+        place(path, transfer / path.name, link=True)
     return DemoData(out / "train", out / "test", transfer)
 
 
@@ -131,10 +129,3 @@ def _generated(finder: FaceFinder, count: int, bars: Bars, say: Say) -> Path:
                     progress(seeds.stop, count)
             folder.replace(home)
     return home
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without links
-        shutil.copyfile(source, target)
