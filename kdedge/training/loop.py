@@ -18,12 +18,16 @@ from torch.optim.swa_utils import AveragedModel
 from kdedge.errors import RunError
 from kdedge.progress import Progress
 from kdedge.training.engine import Engine
-from kdedge.training.schedule import cosine_with_warmup
+from kdedge.training.schedule import SCHEDULES, rate
 
-__all__ = ["LoopConfig", "Trained", "TrainingState", "parameter_groups", "train"]
+__all__ = ["OPTIMIZERS", "LoopConfig", "LossOf", "Trained", "TrainingState", "parameter_groups", "train"]
 
 Indices = NDArray[np.int64]
 Metrics = dict[str, float]
+LossOf = Callable[[nn.Module, Indices, int], Tensor]
+"""The model, the indices of a batch and the number of finished epochs to a scalar loss."""
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class LoopConfig:
     """Settings of the loop; exactly one of ``steps`` and ``seconds`` is given.
 
     Attributes:
-        lr: peak learning rate of AdamW.
+        lr: peak learning rate.
+        optimizer: ``adamw``, or ``adam`` (the paper's, whose weight decay is an L2 penalty).
+        schedule: ``cosine`` (with warm-up), ``inverse-sqrt`` (lr / sqrt(1 + epoch), the paper's) or ``constant``.
         clip: largest norm of the gradient.
         ema: limit of the decay of the averaged weights; early on the decay is (1 + n) / (10 + n).
         evaluations: how often the averaged model is evaluated, the end included.
@@ -49,12 +55,18 @@ class LoopConfig:
     evaluations: int = 4
     save_every: float = 60.0
     seed: int = 0
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise RunError("give either a number of steps (or epochs) or a time to train for, not both.")
         if (self.steps or 1) < 1 or (self.seconds or 1) <= 0 or self.batch < 2:
             raise RunError("steps, time and batch must be positive, and a batch needs at least 2 images (BatchNorm).")
+        if self.optimizer not in OPTIMIZERS:
+            raise RunError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}.")
+        if self.schedule not in SCHEDULES:
+            raise RunError(f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}.")
 
 
 @dataclass
@@ -96,7 +108,7 @@ def start(model: nn.Module, config: LoopConfig) -> TrainingState:
         torch._foreach_lerp_(averaged, current, 1.0 - decay)
 
     averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=False)  # type: ignore[arg-type]
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
+    optimizer = OPTIMIZERS[config.optimizer](parameter_groups(model, config.weight_decay), lr=config.lr)  # type: ignore[call-arg]
     return TrainingState(model, averaged, optimizer)
 
 
@@ -117,7 +129,7 @@ def _batches(count: int, config: LoopConfig, step: int) -> Iterator[Indices]:
 
 def train(
     state: TrainingState,
-    loss_of: Callable[[nn.Module, Indices], Tensor],
+    loss_of: LossOf,
     count: int,
     config: LoopConfig,
     engine: Engine,
@@ -129,7 +141,7 @@ def train(
     """Train ``state.model`` in place.
 
     Args:
-        loss_of: the model and the indices of a batch to a scalar loss.
+        loss_of: the model, the indices of a batch and the number of finished epochs to a scalar loss.
         count: how many items there are to draw from.
         evaluate: the averaged model to scores; called ``config.evaluations`` times, may change the model's mode and
             BatchNorm statistics.
@@ -157,9 +169,9 @@ def train(
         if share >= 1.0:
             break
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * cosine_with_warmup(share, config.warmup)
+            group["lr"] = config.lr * rate(config.schedule, share, state.step // an_epoch, config.warmup)
         with engine.autocast():
-            loss = loss_of(model, indices)
+            loss = loss_of(model, indices, state.step // an_epoch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RunError(

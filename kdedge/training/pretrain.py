@@ -73,7 +73,7 @@ def pretrain(
     targets = standardize(bank.activations)
     held_images, held_targets = np.asarray(bank.views[heldout]), targets[heldout]
 
-    def loss_of(model: nn.Module, indices: NDArray[np.int64]) -> Tensor:
+    def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:  # noqa: ARG001
         chosen = rows[indices]
         batch = as_input(np.asarray(bank.views[chosen]), preprocess, engine)
         return loss(model(batch).float(), engine.tensor(targets[chosen]))

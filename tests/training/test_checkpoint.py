@@ -66,7 +66,7 @@ def network():
     return nn.Sequential(Tiny(), nn.Dropout(0.3), nn.Linear(8, 3))
 
 
-def loss_of(model, indices):
+def loss_of(model, indices, epoch):
     return nn.functional.mse_loss(model(IMAGES[indices]), WANTED[indices])
 
 
@@ -81,10 +81,10 @@ def test_a_state_goes_on_exactly_where_it_stopped(tmp_path):
 
     path, count = tmp_path / "last.safetensors", itertools.count()
 
-    def interrupted(model, indices):
+    def interrupted(model, indices, epoch):
         if next(count) == 6:
             raise KeyboardInterrupt
-        return loss_of(model, indices)
+        return loss_of(model, indices, epoch)
 
     first = start(network(), CONFIG)
     torch.manual_seed(2)

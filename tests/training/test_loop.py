@@ -19,7 +19,7 @@ TRUTH = torch.from_numpy(RNG.normal(size=(5, 3)).astype(np.float32))
 Y = X @ TRUTH + 0.5
 
 
-def loss_of(model, indices):
+def loss_of(model, indices, epoch):
     return nn.functional.mse_loss(model(X[indices]), Y[indices])
 
 
@@ -52,9 +52,9 @@ def test_equal_seeds_equal_weights_other_seeds_others():
 def test_an_epoch_draws_everything_once():
     drawn = []
 
-    def watch(model, indices):
+    def watch(model, indices, epoch):
         drawn.append(indices)
-        return loss_of(model, indices)
+        return loss_of(model, indices, epoch)
 
     run(LoopConfig(steps=9, batch=32), loss_of=watch)  # 96 items: 3 epochs
     epochs = [np.concatenate(drawn[start : start + 3]) for start in (0, 3, 6)]
@@ -67,9 +67,9 @@ def test_fewer_items_than_a_batch():
     state = start(linear(), config := LoopConfig(steps=5, batch=32))
     sizes = []
 
-    def watch(model, indices):
+    def watch(model, indices, epoch):
         sizes.append(len(indices))
-        return loss_of(model, indices)
+        return loss_of(model, indices, epoch)
 
     train(state, watch, 7, config, ENGINE)
     assert sizes == [7] * 5
@@ -80,9 +80,9 @@ def test_averaged_weights_decay_as_documented(ema):
     """The first average is the weights after step 1; then decay min(ema, (1 + n) / (10 + n)), in float64."""
     seen = []
 
-    def watch(model, indices):
+    def watch(model, indices, epoch):
         seen.append(model.weight.detach().double().numpy().copy())
-        return loss_of(model, indices)
+        return loss_of(model, indices, epoch)
 
     state, _ = run(LoopConfig(steps=25, lr=0.05, ema=ema), loss_of=watch)
     after = [*seen[1:], state.model.weight.detach().double().numpy()]
@@ -97,8 +97,8 @@ def test_averaged_weights_decay_as_documented(ema):
 def test_a_loss_that_is_not_finite_stops_the_training(value):
     count = itertools.count()
 
-    def explode(model, indices):
-        loss = loss_of(model, indices)
+    def explode(model, indices, epoch):
+        loss = loss_of(model, indices, epoch)
         return loss * value if next(count) == 3 else loss
 
     saved = []
@@ -158,9 +158,9 @@ def test_evaluations_records_and_progress(evaluations):
 def test_the_model_is_trained_in_train_mode_although_evaluation_leaves_it():
     modes = []
 
-    def watch(model, indices):
+    def watch(model, indices, epoch):
         modes.append(model.training)
-        return loss_of(model, indices)
+        return loss_of(model, indices, epoch)
 
     def evaluate(model):
         model.eval()

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from kdedge.training.schedule import cosine_with_warmup
+from kdedge.errors import RunError
+from kdedge.training.schedule import cosine_with_warmup, inverse_sqrt, rate
 
 
 def test_rises_then_falls():
@@ -32,3 +33,18 @@ def test_outside_the_training_it_stays_at_the_ends():
 
 def test_no_warmup_starts_at_the_top():
     assert cosine_with_warmup(0.0, warmup=0.0) == 1.0
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3, 99])
+def test_the_papers_rule(epoch):
+    assert inverse_sqrt(epoch) == pytest.approx((1 + epoch) ** -0.5, rel=1e-12)
+    assert rate("inverse-sqrt", 0.5, epoch, 0.05) == inverse_sqrt(epoch)
+
+
+def test_schedules_by_name():
+    assert rate("constant", 0.9, 7, 0.05) == 1.0
+    assert rate("cosine", 0.4, 7, 0.1) == cosine_with_warmup(0.4, 0.1)
+    with pytest.raises(RunError, match="inverse-sqrt"):
+        rate("linear", 0.1, 0, 0.05)
+    with pytest.raises(RunError, match="negative"):
+        inverse_sqrt(-1)

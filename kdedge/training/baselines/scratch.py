@@ -41,7 +41,7 @@ def train_scratch(
     """
     engine.place(student)
 
-    def loss_of(model: nn.Module, indices: NDArray[np.int64]) -> Tensor:
+    def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:  # noqa: ARG001
         batch = as_input(np.asarray(bank.views[rows[indices]]), preprocess, engine)
         target = engine.tensor(np.asarray(labels[indices], np.int64))
         return F.cross_entropy(model(batch).float(), target, label_smoothing=0.1)
