@@ -240,7 +240,7 @@ def test_an_interrupted_run_is_resumed(story: Story) -> None:
     assert rest.splitlines()[-1] == "interrupted"
     assert "Traceback" not in rest
     refused = kdedge(["export", "runs/part"], story.folder, code=2)
-    assert "not finished; go on with 'kdedge distill --resume" in refused.stderr
+    assert "not finished; go on with the command that began it" in refused.stderr
     done = kdedge(["distill", "--resume", "--out", "runs/part", "--json"], story.folder)
     assert "(cached)" in done.stderr  # the teacher was not asked again
     found = json.loads(done.stdout)

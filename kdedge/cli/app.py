@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from kdedge.cli import data
+from kdedge.cli import data, teacher, train
 from kdedge.cli.bench import bench
 from kdedge.cli.classify import classify
 from kdedge.cli.distill import distill
@@ -51,7 +51,9 @@ def kdedge(
 
 app.command()(quickstart)
 app.add_typer(data.app, name="data")
+app.add_typer(teacher.app, name="teacher")
 app.command()(distill)
+app.add_typer(train.app, name="train")
 app.command()(export)
 app.command()(classify)
 app.command(short_help="Score a model on labelled images.")(evaluate)

@@ -109,9 +109,11 @@ def read_config(path: Path) -> DistillConfig:
         known = {item.name for item in fields(DistillConfig)}
         if unknown := sorted(set(values) - known):
             raise RunError(f"{path}: unknown setting {unknown[0]!r}.")
-        augment = values.pop("augment", {})
+        found = values.pop("augment", {})
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        augment = {key: tuple(value) if isinstance(value, list) else value for key, value in augment.items()}
+        augment: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+        }
         return DistillConfig(**values, augment=Augment(**augment))
     except OSError as error:
         raise RunError(f"{path}: cannot be read; is this a run directory of 'kdedge distill'?") from error

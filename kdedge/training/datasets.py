@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,33 @@ from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars
 from kdedge.training.config import DistillConfig
 
-__all__ = ["Labelled", "Material", "gather", "require_folders"]
+__all__ = [
+    "Labelled",
+    "LabelledFolders",
+    "Material",
+    "gather",
+    "labelled_files",
+    "read_labelled",
+    "refuse_leaks",
+    "require_folders",
+]
 
 Say = Callable[[str], None]
+
+
+class LabelledFolders(Protocol):
+    """The part of a run's settings that names labelled images."""
+
+    @property
+    def data(self) -> str | None: ...
+    @property
+    def train(self) -> str | None: ...
+    @property
+    def val(self) -> str | None: ...
+    @property
+    def test(self) -> str | None: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -97,12 +122,14 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
         DataError: from the folder readers; more than 5 % unreadable images; nothing left to train on.
     """
     fit = Preprocess(size)
-    train_files, val_files, test_files = _labelled_files(config)
+    train_files, val_files, test_files = labelled_files(config)
     classes = train_files.classes if train_files else ()
     train, val, test = (
-        _read(files, fit, name, bars, say)
+        read_labelled(files, fit, name, bars, say)
         for files, name in ((train_files, "labelled"), (val_files, "validation"), (test_files, "test"))
     )
+    if train:
+        refuse_leaks(train, val, test)
     paths: list[Path] = []
     images = np.empty((0, size, size, 3), np.uint8)
     if config.transfer:
@@ -133,9 +160,10 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
     return Material(classes, paths, images, train, val, test, held_transfer, held_train)
 
 
-def _labelled_files(
-    config: DistillConfig,
+def labelled_files(
+    config: LabelledFolders,
 ) -> tuple[LabelledImages | None, LabelledImages | None, LabelledImages | None]:
+    """The files of the training, validation and test images that the settings name, read from their class folders."""
     if config.data:
         everything = class_folders(config.data, least=2)
         train, val = _hold_out_per_class(everything, config.seed)
@@ -167,7 +195,8 @@ def _pick(data: LabelledImages, indices: list[int]) -> LabelledImages:
     return LabelledImages(paths, labels, data.classes)  # type: ignore[arg-type]
 
 
-def _read(files: LabelledImages | None, fit: Preprocess, name: str, bars: Bars, say: Say) -> Labelled | None:
+def read_labelled(files: LabelledImages | None, fit: Preprocess, name: str, bars: Bars, say: Say) -> Labelled | None:
+    """Decode labelled images at ``fit.size`` pixels; a few unreadable ones are named and skipped."""
     if files is None:
         return None
     with bars(f"Reading {len(files):,} {name} images") as progress:
@@ -186,6 +215,25 @@ def _name_bad(bad: list[tuple[Path, str]], total: int, say: Say) -> None:
         say(f"skipped {len(bad)} of {total} images that cannot be read:")
         for path, reason in bad[:5]:
             say(f"  {path}: {reason}")
+
+
+def refuse_leaks(train: Labelled, val: Labelled | None, test: Labelled | None) -> None:
+    """Raise DataError, naming up to three pairs, if an image stands in two of the parts with the very same pixels."""
+    for first, second, name in ((train, test, "training and test"), (val, test, "validation and test")):
+        if first is None or second is None:
+            continue
+        seen = {_digest(image): path for image, path in zip(first.images, first.paths, strict=True)}
+        pairs = [
+            (seen[key], path)
+            for image, path in zip(second.images, second.paths, strict=True)
+            if (key := _digest(image)) in seen
+        ]
+        if pairs:
+            named = "; ".join(f"{a} and {b}" for a, b in pairs[:3])
+            more = f"; and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+            raise DataError(
+                f"{len(pairs)} image(s) stand in both {name} images ({named}{more}); remove one of each pair."
+            )
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:

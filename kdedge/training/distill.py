@@ -116,6 +116,8 @@ def distill(
         config = replace(config, minutes=minutes())
     rows, held = split_rows(bank, material, config)
     standardize = Standardize.fit(bank.activations[rows])
+    if config.loss == "bce" and getattr(teacher, "concepts", False):
+        standardize = Standardize.identity(teacher.dim)
     engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
     run = run or Run.create(config.out, resume, overwrite)  # only now: what is wrong with the input leaves no trace
     if not resume:

@@ -33,7 +33,7 @@ def split_name(name: str, role: str) -> tuple[str, str]:
     family, _, network = name.partition("/")
     if family not in FAMILIES or not network:
         wanted = "family/name with family timm, torchvision or kdedge"
-        wanted += ", or onnx:FILE" if role == "teacher" else ""
+        wanted += ", or onnx:FILE or run:DIR" if role == "teacher" else ""
         raise ModelError(f"unknown {role} {name!r}: expected {wanted}{suggest(name)}.")
     # timm accepts a pretrained tag after a dot
     if network.partition(".")[0] not in known_names(family):

@@ -61,6 +61,8 @@ def pretrain(
     log: Callable[[Metrics], None],
     save: Callable[[TrainingState], None],
     progress: Progress | None = None,
+    *,
+    draw: int = 0,
 ) -> Trained:
     """Regress the teacher's standardised activations.
 
@@ -69,12 +71,19 @@ def pretrain(
         rows: rows of ``bank`` to train on.
         heldout: rows of ``bank`` to evaluate on; they show other images than ``rows``.
         log: told every record of the loop; those of an evaluation hold :func:`regression_scores`.
+        draw: rows that an epoch draws at random, other ones each time (the paper: 8192 of 102,400); 0 for all.
     """
     targets = standardize(bank.activations)
     held_images, held_targets = np.asarray(bank.views[heldout]), targets[heldout]
 
-    def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:  # noqa: ARG001
-        chosen = rows[indices]
+    count = min(draw, len(rows)) if draw else len(rows)
+    drawn: dict[int, NDArray[np.int64]] = {}
+
+    def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:
+        if count < len(rows) and epoch not in drawn:
+            drawn.clear()
+            drawn[epoch] = np.sort(np.random.default_rng((config.seed, 2, epoch)).choice(rows, count, replace=False))
+        chosen = drawn.get(epoch, rows)[indices]
         batch = as_input(np.asarray(bank.views[chosen]), preprocess, engine)
         return loss(model(batch).float(), engine.tensor(targets[chosen]))
 
@@ -82,7 +91,7 @@ def pretrain(
         settle_batchnorm(model, bank, rows, preprocess, engine, config.seed)
         return regression_scores(held_targets, run_batches(model, held_images, preprocess, engine))
 
-    return train(state, loss_of, len(rows), config, engine, evaluate, log, save, progress)
+    return train(state, loss_of, count, config, engine, evaluate, log, save, progress)
 
 
 def settle_batchnorm(

@@ -1,4 +1,4 @@
-"""A run directory: what distillation leaves behind and export picks up."""
+"""A run directory: what a training leaves behind and export picks up."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ from kdedge.card import ModelCard
 from kdedge.errors import RunError
 from kdedge.files import write_json, write_text
 from kdedge.training.checkpoint import load_weights
-from kdedge.training.config import DistillConfig, read_config
 from kdedge.training.students import Student, build_student
+from kdedge.training.variant import Variant
 
 __all__ = ["LoadedRun", "Run", "load_run"]
 
@@ -122,14 +122,13 @@ class LoadedRun:
     path: Path
     card: ModelCard
     student: Student
-    config: DistillConfig
     calibration: list[Path]
     heldout: list[Path]
     checkpoint: Path
 
 
 def load_run(path: str | Path) -> LoadedRun:
-    """Load what ``kdedge distill`` finished.
+    """Load what ``kdedge distill``, ``kdedge teacher fit`` or ``kdedge train`` finished.
 
     Raises:
         RunError: no such directory, not a run, not finished, or damaged.
@@ -137,13 +136,17 @@ def load_run(path: str | Path) -> LoadedRun:
     run = Run(Path(path))
     if not run.path.is_dir():
         raise RunError(f"{path}: no such run directory.")
-    config = read_config(run.config)
+    if not run.config.is_file():
+        raise RunError(f"{path}: not a run directory (no config.toml in it).")
     if not (run.card.is_file() and run.best.is_file() and run.images.is_file()):
-        raise RunError(f"{path}: the run is not finished; go on with 'kdedge distill --resume --out {path}'.")
+        raise RunError(
+            f"{path}: the run is not finished; go on with the command that began it and --resume --out {path}."
+        )
     card = ModelCard.from_json(run.card.read_text(encoding="utf-8"), str(run.card))
     if not card.labels:
         raise RunError(f"{path}: the run had no labelled images, so its student has no head; distil with --data DIR.")
     student = build_student(card.student, len(card.labels), size=card.preprocess.size)
+    student = Variant.from_dict(card.provenance.get("variant", {})).apply(student)
     try:
         student.load_state_dict(load_weights(run.best))
     except RuntimeError as error:
@@ -155,4 +158,4 @@ def load_run(path: str | Path) -> LoadedRun:
         trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.images}: not the list of images of a run; distil again.") from error
-    return LoadedRun(run.path, card, student.eval(), config, trained, heldout, run.best)
+    return LoadedRun(run.path, card, student.eval(), trained, heldout, run.best)

@@ -33,6 +33,11 @@ class Standardize:
             raise DataError("the teacher gives every image the same activations; is its preprocessing right?")
         return cls(mean.astype(np.float32), np.where(alive, scale, 1.0).astype(np.float32))
 
+    @classmethod
+    def identity(cls, dim: int) -> "Standardize":
+        """Changes nothing: for concept logits, whose sigmoid is the target itself (the paper's S10)."""
+        return cls(np.zeros(dim, np.float32), np.ones(dim, np.float32))
+
     def __call__(self, activations: NDArray[np.floating]) -> NDArray[np.float32]:
         """Standardise (N, D)."""
         return ((np.asarray(activations, np.float32) - self.mean) / self.scale).astype(np.float32)

@@ -71,7 +71,7 @@ def build_teacher(
 
     Args:
         name: ``timm/NAME``, ``torchvision/NAME``, or ``onnx:FILE[:OUTPUT]`` (OUTPUT: any tensor of the graph; the first
-            output otherwise).
+            output otherwise), or ``run:DIR`` (a network that kdedge trained).
         weights: ``pretrained`` (published ones), ``random`` (for tests), or a file; ignored by ONNX teachers.
         given: preprocessing that overrides the network's own.
 
@@ -81,6 +81,14 @@ def build_teacher(
     given = given or TeacherInput()
     if name.startswith("onnx:"):
         return OnnxTeacher(name, given)
+    if name.startswith("run:"):
+        from kdedge.training.teacher_run import RunTeacher  # a run is read with what stands on this module
+
+        if given != TeacherInput():
+            raise ModelError(
+                f"{name}: a run knows how its teacher's input is prepared; leave out --teacher-size and the like."
+            )
+        return RunTeacher(name.removeprefix("run:"))
     return TorchTeacher(name, weights, given, say)
 
 

@@ -193,7 +193,7 @@ def test_one_labelled_image_a_class_is_enough_for_a_run(kdedge: Run, files: Path
 
 @pytest.mark.parametrize(
     ("run", "said"),
-    [("runs/absent", "no such run directory"), ("thesis", "cannot be read; is this a run directory"), ("file", "file")],
+    [("runs/absent", "no such run directory"), ("thesis", "not a run directory"), ("file", "file")],
 )
 def test_export(kdedge: Run, files: Path, run: str, said: str) -> None:
     refused(kdedge, files, ["export", run], said)

@@ -151,7 +151,7 @@ def test_an_interrupted_distillation_ends_like_an_uninterrupted_one(config, tmp_
         patched.setattr(distill_module, "save_state", save_and_stop)
         with pytest.raises(Stop):
             distill(part, say=quiet)
-    with pytest.raises(RunError, match="not finished; go on with 'kdedge distill --resume"):
+    with pytest.raises(RunError, match="not finished; go on with the command that began it"):
         load_run(part.out)
     said = []
     torch.manual_seed(12345)

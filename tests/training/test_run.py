@@ -99,8 +99,8 @@ class TestLoad:
     @pytest.mark.parametrize(
         ("gone", "said"),
         [
-            ("config.toml", "cannot be read; is this a run directory"),
-            ("card.json", "not finished; go on with 'kdedge distill --resume"),
+            ("config.toml", "not a run directory"),
+            ("card.json", "not finished; go on with the command that began it"),
             ("checkpoints/best.safetensors", "not finished"),
             ("checkpoints/best.json", "no such checkpoint"),
             ("images.json", "not finished"),
