@@ -1,0 +1,111 @@
+"""One-shot learning (the paper's S4): a Siamese network with triplet loss, judged by triplets of images it never saw."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdedge.preprocess import Preprocess
+from kdedge.progress import Progress
+from kdedge.training.batchnorm import reestimate
+from kdedge.training.engine import Engine
+from kdedge.training.inference import as_input, run_batches
+from kdedge.training.loop import LoopConfig, Metrics, Trained, TrainingState, train
+from kdedge.training.source import Source
+from kdedge.training.supervised import LabelledArrays
+from kdedge.training.triplets import draw_triplets, triplet_accuracy, triplet_loss
+
+__all__ = ["JUDGED", "OneShot", "train_oneshot"]
+
+JUDGED = 2000  # triplets that an accuracy is measured on
+SETTLE = 512
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """A trained embedding.
+
+    Attributes:
+        trunk: (B, 3, S, S) to embeddings (B, D), in eval mode; of the evaluation with the best validation accuracy.
+        best: the scores of that evaluation: ``train_accuracy`` and ``val_accuracy`` of triplets, 0-1.
+    """
+
+    trunk: nn.Module
+    trained: Trained
+    best: Metrics
+
+
+def train_oneshot(
+    state: TrainingState,
+    source: Source,
+    labels: NDArray[np.integer],
+    preprocess: Preprocess,
+    config: LoopConfig,
+    engine: Engine,
+    *,
+    validation: LabelledArrays | None = None,
+    margin: float = 1.0,
+    log: Callable[[Metrics], None] | None = None,
+    save: Callable[[TrainingState], None] | None = None,
+    progress: Progress | None = None,
+) -> OneShot:
+    """Train ``state.model``, a trunk, on random triplets: every item of an epoch is an anchor once.
+
+    The paper uses Adam and its learning-rate rule: ``LoopConfig(optimizer="adam", schedule="inverse-sqrt")``.
+
+    Args:
+        labels: (N,), the class numbers of the source's items.
+        margin: of squared distances.
+
+    Raises:
+        DataError: a class with one image, or one class only.
+    """
+    numbers = np.asarray(labels, np.int64)
+    watched = np.sort(np.random.default_rng(config.seed).choice(len(source), min(1000, len(source)), replace=False))
+    judged = _fixed_triplets(numbers[watched], config.seed)
+    judged_validation = _fixed_triplets(validation[1], config.seed) if validation else None
+    top: Metrics = {}
+    weights: dict[str, Tensor] | None = None
+
+    def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:
+        triplets = draw_triplets(numbers, indices, config.seed, epoch)
+        images = [source.batch(triplets[:, column], epoch) for column in range(3)]
+        found = model(as_input(np.concatenate(images), preprocess, engine)).float()
+        anchor, positive, negative = found.chunk(3)
+        return triplet_loss(anchor, positive, negative, margin)
+
+    def evaluate(model: nn.Module) -> Metrics:
+        nonlocal top, weights
+        _settle(model, source, preprocess, engine, config.seed)
+        embeddings = run_batches(model.eval(), source.batch(watched, 0), preprocess, engine)
+        found: Metrics = {"train_accuracy": triplet_accuracy(embeddings, judged)}
+        if validation and judged_validation is not None:
+            embeddings = run_batches(model, validation[0], preprocess, engine)
+            found["val_accuracy"] = triplet_accuracy(embeddings, judged_validation)
+        if not validation or found["val_accuracy"] > top.get("val_accuracy", -1.0):
+            top = dict(found)
+            weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+        return found
+
+    trained = train(state, loss_of, len(source), config, engine, evaluate, log, save, progress)
+    averaged: nn.Module = state.averaged.module
+    if weights is not None:
+        averaged.load_state_dict(weights)
+    return OneShot(averaged.eval(), trained, top)
+
+
+def _fixed_triplets(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """The same triplets for every evaluation: each anchor several times, up to :data:`JUDGED` in all."""
+    rounds = max(1, JUDGED // max(1, len(labels)))
+    everything = np.arange(len(labels))
+    return np.concatenate([draw_triplets(labels, everything, seed, turn) for turn in range(rounds)])[:JUDGED]
+
+
+def _settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: Engine, seed: int) -> None:
+    chosen = np.sort(np.random.default_rng((seed, 1)).choice(len(source), min(SETTLE, len(source)), replace=False))
+    parts = [chosen[begin : begin + 64] for begin in range(0, len(chosen), 64)]
+    with torch.no_grad():
+        reestimate(model, (as_input(source.batch(part, 0), preprocess, engine) for part in parts if len(part) > 1))
