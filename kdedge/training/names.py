@@ -7,7 +7,7 @@ from kdedge.errors import ModelError
 
 __all__ = ["FAMILIES", "known_names", "split_name", "suggest"]
 
-FAMILIES = ("timm", "torchvision", "kdedge")
+FAMILIES = ("timm", "torchvision", "kdedge", "vggface2")
 
 
 @lru_cache
@@ -21,7 +21,7 @@ def known_names(family: str) -> tuple[str, ...]:
         import torchvision
 
         return tuple(torchvision.models.list_models(torchvision.models))
-    return ("convnet9",)
+    return ("resnet50",) if family == "vggface2" else ("convnet9",)
 
 
 def split_name(name: str, role: str) -> tuple[str, str]:
@@ -32,7 +32,7 @@ def split_name(name: str, role: str) -> tuple[str, str]:
     """
     family, _, network = name.partition("/")
     if family not in FAMILIES or not network:
-        wanted = "family/name with family timm, torchvision or kdedge"
+        wanted = "family/name with family timm, torchvision, kdedge or vggface2"
         wanted += ", or onnx:FILE or run:DIR" if role == "teacher" else ""
         raise ModelError(f"unknown {role} {name!r}: expected {wanted}{suggest(name)}.")
     # timm accepts a pretrained tag after a dot

@@ -15,6 +15,7 @@ from kdedge.errors import ModelError
 from kdedge.preprocess import Preprocess
 from kdedge.training.convnet9 import ConvNet9
 from kdedge.training.names import split_name
+from kdedge.training.vggface2 import vggface2_preprocess, vggface2_resnet50, vggface2_state
 
 __all__ = [
     "DEFAULT_STUDENT",
@@ -24,6 +25,7 @@ __all__ = [
     "default_preprocess",
     "default_size",
     "read_weights",
+    "weights_for",
 ]
 
 DEFAULT_STUDENT = "timm/efficientnet_lite0"
@@ -84,6 +86,8 @@ def default_preprocess(name: str, size: int) -> Preprocess:
     if name in SHIPPED:
         return Preprocess(size, SHIPPED[name].mean, SHIPPED[name].std)
     family, network = split_name(name, "network")
+    if family == "vggface2":
+        return vggface2_preprocess(size)
     if family == "timm":
         import timm
 
@@ -118,6 +122,13 @@ def build_trunk(name: str, size: int, pretrained: bool = False) -> tuple[nn.Modu
         if pretrained:
             raise ModelError(f"{name} has no published weights.")
         trunk: nn.Module = ConvNet9(size)
+    elif family == "vggface2":
+        if pretrained:
+            raise ModelError(
+                f"{name}: its weights are published as a file, resnet50_ft_weight.pkl; name it with --teacher-weights "
+                "(as a student: --student-weights)."
+            )
+        trunk = vggface2_resnet50()
     elif family == "timm":
         import timm
 
@@ -189,7 +200,7 @@ def build_student(
     """
     if weights not in ("random", "auto", "pretrained"):
         trunk, dim = build_trunk(name, size)
-        _load_into(trunk, read_weights(weights), weights)
+        _load_into(trunk, weights_for(name, weights), weights)
         return Student(trunk, dim, classes, f"file {Path(weights).name}")
     if weights != "random":
         try:
@@ -249,6 +260,17 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ModelError(f"{file}: no dictionary of tensors.")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def weights_for(name: str, path: str | Path) -> dict[str, torch.Tensor]:
+    """Weights of a network's trunk from a file in any of the formats that it is published in; raises as the readers do."""
+    if Path(path).suffix != ".pkl":
+        return read_weights(path)
+    if not name.startswith("vggface2/"):
+        raise ModelError(
+            f"{path}: pickles are read for vggface2/resnet50 only; save the weights of {name} as safetensors."
+        )
+    return vggface2_state(path)
 
 
 def _load_into(trunk: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:

@@ -21,7 +21,7 @@ from kdedge.card import ModelCard
 from kdedge.errors import ModelError
 from kdedge.preprocess import Preprocess
 from kdedge.training.names import split_name
-from kdedge.training.students import build_trunk, default_preprocess, default_size, read_weights
+from kdedge.training.students import build_trunk, default_preprocess, default_size, weights_for
 
 __all__ = ["Teacher", "TeacherInput", "build_teacher"]
 
@@ -105,7 +105,7 @@ class TorchTeacher:
         else:
             trunk, self.dim = build_trunk(name, size)
             if weights != "random":
-                state = read_weights(weights)
+                state = weights_for(name, weights)
                 own = trunk.state_dict()
                 if missing := [key for key in own if key not in state or state[key].shape != own[key].shape]:
                     raise ModelError(f"{weights}: lacks tensor {missing[0]!r} of {name} (and {len(missing) - 1} more).")
