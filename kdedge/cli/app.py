@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from kdedge.cli import data, teacher, train
+from kdedge.cli import data, paper, teacher, train
 from kdedge.cli.bench import bench
 from kdedge.cli.classify import classify
 from kdedge.cli.distill import distill
@@ -58,3 +58,4 @@ app.command()(export)
 app.command()(classify)
 app.command(short_help="Score a model on labelled images.")(evaluate)
 app.command(short_help="Time a student beside its teacher.")(bench)
+app.add_typer(paper.app, name="paper")

@@ -77,7 +77,7 @@ class Scale:
         return replace(self, **changes)
 
 
-SMALL_INPUTS = (("kdedge/convnet9", 224), ("torchvision/inception_v3", 80))
+SMALL_INPUTS = (("kdedge/convnet9", 193), ("torchvision/inception_v3", 80))  # the least they take
 SCALES = {
     "smoke": Scale(
         name="smoke",
@@ -96,30 +96,30 @@ SCALES = {
         limit_teacher=128,
         train_views=2,
         evaluations=2,
-        triplets=50,
+        triplets=200,
         head="logistic",
     ),
     "small": Scale(
         name="small",
         size=64,
         sizes=SMALL_INPUTS,
-        labelled=Length(12, 120),
-        transfer=Length(12, 120),
-        teacher=Length(10, 500),
+        labelled=Length(10, 80),
+        transfer=Length(10, 80),
+        teacher=Length(10, 300),
         pretraining=Length(3, 200),
-        oneshot=Length(8, 40),
-        convnet9=(Length(10, 80), Length(2, 100)),
+        oneshot=Length(2, 16),
+        convnet9=(Length(4, 32), Length(1, 40)),
         batch=32,
         optimizer="adamw",
         schedule="cosine",
         weight_decay=0.05,
         augment="light",
         limit_transfer=2000,
-        limit_test=1000,
+        limit_test=600,
         limit_teacher=4000,
         train_views=4,
-        evaluations=4,
-        triplets=500,
+        evaluations=3,
+        triplets=2000,
         head="logistic",
     ),
     "full": Scale(
@@ -132,6 +132,7 @@ SCALES = {
         pretraining=Length(100),
         oneshot=Length(100),
         draw=8192,
+        evaluations=20,
     ),
 }
 

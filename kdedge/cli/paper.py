@@ -1,0 +1,14 @@
+"""``kdedge paper``: the paper's experiments, its numbers beside those measured here."""
+
+import typer
+
+from kdedge.cli import paper_tables
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The paper's experiments on images of one's own: tables, figures, ablation.",
+)
+paper_tables.register(app)

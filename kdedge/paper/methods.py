@@ -1,0 +1,386 @@
+"""The methods of the tables on top of kdedge's own trainings: each takes a method and a seed, and returns its scores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdedge.errors import ModelError
+from kdedge.paper.imitation import imitate, prepare, trunk_of, with_logistic_head
+from kdedge.paper.material import PaperData
+from kdedge.paper.plan import CONCEPTS, CONVNET9, TEACHER, Length, Method, Plan
+from kdedge.paper.runner import Outcome, Unavailable
+from kdedge.paper.weights import leave_run
+from kdedge.preprocess import Preprocess
+from kdedge.progress import Bars
+from kdedge.training.activations import build_bank
+from kdedge.training.augment import Augment
+from kdedge.training.baselines.label_kd import label_kd
+from kdedge.training.baselines.oneshot import train_oneshot
+from kdedge.training.connector import WithConnector
+from kdedge.training.datasets import Labelled
+from kdedge.training.engine import Engine
+from kdedge.training.inference import run_batches
+from kdedge.training.loop import LoopConfig, start
+from kdedge.training.run import load_run
+from kdedge.training.source import BankSource, Source, ViewSource
+from kdedge.training.students import Student, build_student, default_preprocess
+from kdedge.training.supervised import Criterion, fit_classifier, score, start_classifier
+from kdedge.training.teacher_run import RunTeacher
+from kdedge.training.triplets import draw_triplets, triplet_accuracy
+from kdedge.training.variant import Variant
+
+__all__ = ["Lab"]
+
+Say = Callable[[str], None]
+CONCEPT_COUNT = 2048
+ALPHA, TEMPERATURE = 0.1, 1.0  # of label distillation, the paper's
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    student: Student
+    history: list[dict[str, Any]]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The images and the plan; :meth:`run` is what :func:`kdedge.paper.runner.run_cells` calls."""
+
+    plan: Plan
+    data: PaperData
+    out: Path
+    engine: Engine
+    bars: Bars
+    say: Say
+
+    def run(self, method: Method, seed: int, folder: Path) -> Outcome:
+        """Run a method; raises :class:`Unavailable` if published weights cannot be had."""
+        torch.manual_seed(seed)
+        kinds = {
+            "teacher": self._teacher,
+            "concepts": self._concepts,
+            "oneshot": self._oneshot,
+            "scratch": self._scratch,
+            "transfer": self._transfer,
+            "label-kd": self._label_kd,
+            "feature-kd": self._feature_kd,
+        }
+        return kinds[method.kind](method, seed, folder)
+
+    # what the others learn from
+
+    def _teacher(self, method: Method, seed: int, folder: Path) -> Outcome:
+        if self.plan.teacher is not None:
+            loaded = load_run(self.plan.teacher.removeprefix("run:"))
+            about = {"network": loaded.card.student, "given": self.plan.teacher, "classes": len(loaded.card.labels)}
+            return Outcome({}, [], about | self._size(loaded.student, loaded.card.preprocess))
+        classes, train, val = self.data.teacher
+        size = self.plan.scale.size_of(method.network)
+        weights = "auto" if method.weights == "random" else method.weights
+        student = build_student(method.network, len(classes), weights, size, self.say)
+        preprocess = default_preprocess(method.network, size)
+        done = self._fit(
+            method, seed, student, preprocess, self._views(train, seed), train.labels, val, self._length(method)
+        )
+        scores = {f"val_{k}": v for k, v in self._score(done.student, val, preprocess).items()}
+        scores |= {f"train_{k}": v for k, v in self._score(done.student, train, preprocess).items()}
+        if classes == self.data.classes:
+            scores |= {f"test_{k}": v for k, v in self._score(done.student, self.data.test, preprocess).items()}
+        self._leave(method, seed, folder, done.student, preprocess, train, scores, classes=classes)
+        about = {"starts_from": student.weights, "images": len(train.labels), "steps": done.steps}
+        return Outcome(scores, done.history, about | self._size(done.student, preprocess))
+
+    def _concepts(self, method: Method, seed: int, folder: Path) -> Outcome:
+        """The teacher's trunk, frozen but for BatchNorm statistics, and a connector and a head fitted on the labels (S10)."""
+        trunk, dim, preprocess = self._trunk_of(method.needs[0], seed)
+        if isinstance(trunk, WithConnector):  # a given teacher has one already; this one is fitted to these labels
+            given: WithConnector = trunk
+            trunk, dim = given.trunk, given.connector.in_features
+        count = min(CONCEPT_COUNT, dim)
+        connected = WithConnector(trunk.requires_grad_(False), dim, count)
+        student = Student(connected, count, len(self.data.classes))
+        train = self.data.train
+        done = self._fit(
+            method,
+            seed,
+            student,
+            preprocess,
+            self._views(train, seed),
+            train.labels,
+            self.data.val,
+            self._length(method),
+        )
+        scores = self._scores(done.student, preprocess)
+        self._leave(method, seed, folder, done.student, preprocess, train, scores, count)
+        about = {"concepts": count, "steps": done.steps} | self._size(done.student, preprocess)
+        return Outcome(scores, done.history, about)
+
+    # the tables
+
+    def _oneshot(self, method: Method, seed: int, folder: Path) -> Outcome:  # noqa: ARG002
+        scale, train, val, test = self.plan.scale, self.data.train, self.data.val, self.data.test
+        trunk: torch.nn.Module
+        if method.weights == "random":
+            student, preprocess = self._build(method)
+            trunk = student.trunk
+        else:
+            trunk, _, preprocess = self._trunk_of(method.weights, seed)
+        about: dict[str, Any] = {}
+        paired = np.bincount(val.labels, minlength=len(self.data.classes)).min() > 1
+        if not paired:
+            about["notes"] = ["Validation classes of one image make no triplets: the last evaluation is kept."]
+        batch = scale.batch
+        loop = self.loop(self._length(method).of(len(train.labels), batch), batch, seed)
+        history: list[dict[str, Any]] = []
+        self.engine.place(trunk)
+        with self.bars(f"Training {method.name}") as progress:
+            done = train_oneshot(
+                start(trunk, loop),
+                self._views(train, seed),
+                train.labels,
+                preprocess,
+                loop,
+                self.engine,
+                validation=(val.images, val.labels) if paired else None,
+                log=lambda record: history.append(dict(record)),
+                progress=progress,
+            )
+        scores = {"train_accuracy": done.best["train_accuracy"]}
+        anchors = np.random.default_rng(0).integers(0, len(test.labels), scale.triplets)
+        embeddings = run_batches(done.trunk, test.images, preprocess, self.engine)
+        scores["test_accuracy"] = triplet_accuracy(embeddings, draw_triplets(test.labels, anchors, 0))
+        about |= {"steps": done.trained.steps, "test_triplets": scale.triplets} | self._size(done.trunk, preprocess)
+        return Outcome(scores, history, about)
+
+    def _scratch(self, method: Method, seed: int, folder: Path) -> Outcome:
+        student, preprocess = self._build(method)
+        return self._labelled(method, seed, folder, student, preprocess)
+
+    def _transfer(self, method: Method, seed: int, folder: Path) -> Outcome:
+        if method.weights == "pretrained":
+            size = self.plan.scale.size_of(method.network)
+            try:
+                student = build_student(method.network, len(self.data.classes), "pretrained", size, self.say)
+            except ModelError as error:
+                raise Unavailable(f"weights not available: {error}") from error
+            preprocess = default_preprocess(method.network, size)
+        else:
+            trunk, dim, preprocess = self._trunk_of(method.weights, seed)
+            student = Student(trunk, dim, len(self.data.classes), f"trunk of {method.weights}")
+        return self._labelled(method, seed, folder, student, preprocess, freeze=True)
+
+    def _label_kd(self, method: Method, seed: int, folder: Path) -> Outcome:  # noqa: ARG002
+        teacher = RunTeacher(str(self._run_of(method.needs[0], seed)))
+        images, scale = self.data.train.images, self.plan.scale
+        with self.bars(f"Teacher sees {len(images) * scale.train_views:,} views") as progress:
+            bank = build_bank(
+                images, [scale.train_views] * len(images), teacher, Augment.named(scale.augment), 0, progress
+            )
+        criterion = label_kd(teacher.logits(np.asarray(bank.activations)), ALPHA, TEMPERATURE)
+        student, preprocess = self._build(method)
+        source = BankSource(bank, np.arange(len(bank), dtype=np.int64))
+        labels = self.data.train.labels[bank.image]
+        length = self._length(method)
+        length = replace(length, epochs=length.epochs / scale.train_views)  # an item is a view here
+        done = self._fit(method, seed, student, preprocess, source, labels, self.data.val, length, criterion=criterion)
+        about = {"teacher": method.needs[0], "alpha": ALPHA, "T": TEMPERATURE, "steps": done.steps}
+        return Outcome(
+            self._scores(done.student, preprocess), done.history, about | self._size(done.student, preprocess)
+        )
+
+    def _feature_kd(self, method: Method, seed: int, folder: Path) -> Outcome:  # noqa: ARG002
+        scale = self.plan.scale
+        name = method.needs[0]
+        teacher = RunTeacher(str(self._run_of(name, seed)))
+        concepts = name == CONCEPTS
+        lesson = prepare(teacher, self.data, scale, teacher.concepts, self.bars)
+        student, preprocess = self._build(method)
+        length = scale.convnet9[1] if scale.convnet9 and method.network == CONVNET9 else scale.pretraining
+        items = min(scale.draw, len(lesson.rows)) if scale.draw else len(lesson.rows)
+        loop = self.loop(length.of(items, scale.pretraining_batch), scale.pretraining_batch, seed)
+        done = imitate(student, lesson, method.loss, preprocess, loop, self.engine, self.bars, scale.draw)
+        trunk, dim = trunk_of(done, student.dim, concepts)
+        history = done.history
+        if scale.head == "logistic":
+            headed, _ = with_logistic_head(trunk, dim, lesson, len(self.data.classes), preprocess, self.engine, seed)
+        else:
+            headed = Student(trunk, dim, len(self.data.classes))
+            fitted = self._fit(
+                method,
+                seed,
+                headed,
+                preprocess,
+                self._views(self.data.train, seed),
+                self.data.train.labels,
+                self.data.val,
+                scale.transfer,
+                freeze=True,
+            )
+            headed = fitted.student
+            history = history + [record for record in fitted.history if "loss" not in record]
+        scores = self._scores(headed, preprocess)
+        scores |= {f"heldout_{key}": value for key, value in done.scores.items()}
+        about = {"teacher": self.plan.teacher if self.plan.teacher and name == TEACHER else name, "loss": method.loss}
+        about |= {"targets": "concept logits" if teacher.concepts else "standardised activations"}
+        more: dict[str, Any] = {"pretraining_views": len(lesson.rows), "steps": loop.steps, "head": scale.head}
+        return Outcome(scores, history, about | more | self._size(headed, preprocess))
+
+    # what they share
+
+    def loop(self, steps: int, batch: int, seed: int) -> LoopConfig:
+        """The scale's training rules for so many steps."""
+        scale = self.plan.scale
+        return LoopConfig(
+            steps,
+            batch=batch,
+            lr=scale.lr,
+            weight_decay=scale.weight_decay,
+            evaluations=min(scale.evaluations, steps),
+            seed=seed,
+            optimizer=scale.optimizer,
+            schedule=scale.schedule,
+        )
+
+    def _length(self, method: Method) -> Length:
+        scale = self.plan.scale
+        if method.kind == "teacher":
+            return scale.teacher
+        if method.kind == "oneshot":
+            return scale.oneshot
+        if scale.convnet9 and method.network == CONVNET9:
+            return scale.convnet9[0]
+        return scale.transfer if method.kind == "transfer" else scale.labelled
+
+    def _views(self, part: Labelled, seed: int) -> ViewSource:
+        return ViewSource(part.images, Augment.named(self.plan.scale.augment), seed)
+
+    def _build(self, method: Method) -> tuple[Student, Preprocess]:
+        size = self.plan.scale.size_of(method.network)
+        student = build_student(method.network, len(self.data.classes), method.weights, size, self.say)
+        return student, default_preprocess(method.network, size)
+
+    def _labelled(
+        self,
+        method: Method,
+        seed: int,
+        folder: Path,
+        student: Student,
+        preprocess: Preprocess,
+        freeze: bool = False,
+    ) -> Outcome:
+        train = self.data.train
+        done = self._fit(
+            method,
+            seed,
+            student,
+            preprocess,
+            self._views(train, seed),
+            train.labels,
+            self.data.val,
+            self._length(method),
+            freeze=freeze,
+        )
+        scores = self._scores(done.student, preprocess)
+        if any(method.name in other.needs for other in self.plan.methods):
+            self._leave(method, seed, folder, done.student, preprocess, train, scores)
+        about = {"starts_from": student.weights, "steps": done.steps} | self._size(done.student, preprocess)
+        return Outcome(scores, done.history, about)
+
+    def _fit(
+        self,
+        method: Method,
+        seed: int,
+        student: Student,
+        preprocess: Preprocess,
+        source: Source,
+        labels: NDArray[np.int64],
+        val: Labelled,
+        length: Length,
+        *,
+        criterion: Criterion | None = None,
+        freeze: bool = False,
+    ) -> _Fitted:
+        batch = self.plan.scale.batch
+        loop = self.loop(length.of(len(source), batch), batch, seed)
+        history: list[dict[str, Any]] = []
+        with self.bars(f"Training {method.name}") as progress:
+            done = fit_classifier(
+                start_classifier(student, loop, self.engine, freeze),
+                source,
+                labels,
+                preprocess,
+                loop,
+                self.engine,
+                validation=(val.images, val.labels),
+                criterion=criterion,
+                log=lambda record: history.append(dict(record)),
+                progress=progress,
+            )
+        return _Fitted(done.student, history, done.trained.steps)
+
+    def _score(self, student: Student, part: Labelled, preprocess: Preprocess) -> dict[str, float]:
+        found = score(student, part.images, part.labels, preprocess, self.engine)
+        macro = {name: found[f"{name}_macro"] for name in ("f1", "precision", "recall")}
+        return {**macro, "accuracy": found["accuracy"]}
+
+    def _scores(self, student: Student, preprocess: Preprocess) -> dict[str, float]:
+        parts = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
+        return {
+            f"{name}_{key}": value
+            for name, part in parts.items()
+            for key, value in self._score(student, part, preprocess).items()
+        }
+
+    def _size(self, network: torch.nn.Module, preprocess: Preprocess) -> dict[str, Any]:
+        count = sum(parameter.numel() for parameter in network.parameters())
+        return {"input": f"{preprocess.size} px", "parameters": f"{count / 1e6:.2f} M"}
+
+    # weights that other methods take up
+
+    def _run_of(self, name: str, seed: int) -> Path:
+        if name == TEACHER and self.plan.teacher is not None:
+            return Path(self.plan.teacher.removeprefix("run:"))
+        chosen = seed if seed in self.plan.seeds_of(self.plan.method(name)) else self.plan.seeds[0]
+        return self.out / "cells" / f"{name}-seed{chosen}" / "run"
+
+    def _trunk_of(self, name: str, seed: int) -> tuple[torch.nn.Module, int, Preprocess]:
+        loaded = load_run(self._run_of(name, seed))
+        return loaded.student.trunk, int(loaded.student.dim), loaded.card.preprocess
+
+    def _leave(
+        self,
+        method: Method,
+        seed: int,
+        folder: Path,
+        student: Student,
+        preprocess: Preprocess,
+        train: Labelled,
+        scores: dict[str, float],
+        connector: int = 0,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        network, variant = method.network, Variant(connector=connector)
+        if method.weights == TEACHER and self.plan.teacher is not None:
+            loaded = load_run(self._run_of(TEACHER, seed))
+            network = loaded.card.student
+            given = Variant.from_dict(loaded.card.provenance.get("variant", {}))
+            variant = replace(given, connector=connector or given.connector)
+        images = (train.paths, self.data.val.paths)
+        leave_run(
+            folder / "run",
+            method.name,
+            network,
+            variant,
+            classes or self.data.classes,
+            student,
+            preprocess,
+            images,
+            scores,
+            seed,
+        )
