@@ -24,7 +24,9 @@ def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
 
 def distill(
     out: Annotated[Path, typer.Option(help="Run directory to write.")],
-    teacher: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or onnx:FILE[:OUTPUT].")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="timm/NAME, torchvision/NAME, run:DIR or onnx:FILE[:OUTPUT].")
+    ] = None,
     student: Annotated[
         str, typer.Option(help="timm/NAME, torchvision/NAME or kdedge/convnet9.")
     ] = "timm/efficientnet_lite0",
@@ -41,12 +43,29 @@ def distill(
     minutes: Annotated[float | None, typer.Option(help="Time to train, instead of --epochs.")] = None,
     size: Annotated[int | None, typer.Option(help="Input of the student, pixels [default: the student's own].")] = None,
     batch: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-3,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
+    schedule: Annotated[
+        str, typer.Option(help="cosine (with warm-up), inverse-sqrt (lr / sqrt(1 + epoch)) or constant.")
+    ] = "cosine",
     weight_decay: Annotated[float, typer.Option(help="Weight decay of kernels and matrices.")] = 0.05,
     views: Annotated[int, typer.Option(help="Views of each transfer image that the teacher sees.")] = 2,
     train_views: Annotated[
         int, typer.Option(help="Views of each labelled image; 0 keeps them out of the transfer set.")
     ] = 20,
+    epoch_images: Annotated[
+        int, typer.Option(help="Views an epoch draws at random; 0 for all (the paper: 8192 of 102,400).")
+    ] = 0,
+    augment: Annotated[str, typer.Option(help="Random views: default, light or paper.")] = "default",
+    head: Annotated[
+        str, typer.Option(help="frozen: fit the last layer alone; unfrozen: then fine-tune everything on the labels.")
+    ] = "frozen",
+    head_epochs: Annotated[float, typer.Option(help="Of --head unfrozen: passes over the labelled images.")] = 20.0,
+    head_lr: Annotated[float, typer.Option(help="Of --head unfrozen: peak learning rate.")] = 3e-4,
+    connector: Annotated[
+        bool,
+        typer.Option("--connector", help="With --loss bce: keep the concept layer in the student, as in the paper."),
+    ] = False,
     heldout: Annotated[float, typer.Option(help="Share of the transfer images to measure R2 and cosine on.")] = 0.05,
     student_weights: Annotated[str, typer.Option(help="auto, pretrained, random or a file.")] = "auto",
     teacher_weights: Annotated[str, typer.Option(help="pretrained, random or a file.")] = "pretrained",
@@ -69,6 +88,8 @@ def distill(
       kdedge distill --teacher torchvision/resnet50 --transfer photos/ --data labelled/ --out runs/birds
       kdedge distill --teacher onnx:faces.onnx --teacher-mean 0,0,0 --teacher-std 1,1,1 \\
           --student timm/resnet10t --size 112 --transfer faces/ --train train/ --test test/ --minutes 5 --out runs/faces
+      kdedge distill --teacher run:runs/teacher --loss bce --connector --transfer photos/ --data labelled/ \\
+          --optimizer adam --schedule inverse-sqrt --augment paper --epoch-images 8192 --epochs 100 --out runs/paper
       kdedge distill --resume --out runs/birds
     """
     import json as js
@@ -79,8 +100,11 @@ def distill(
     from kdedge.errors import RunError
 
     if teacher is None and not resume:
-        raise RunError("give --teacher (timm/NAME, torchvision/NAME or onnx:FILE[:OUTPUT]), or --resume a run.")
+        raise RunError(
+            "give --teacher (timm/NAME, torchvision/NAME, run:DIR or onnx:FILE[:OUTPUT]), or --resume a run."
+        )
     need_train_extra()
+    from kdedge.training.augment import Augment
     from kdedge.training.config import DistillConfig
     from kdedge.training.distill import distill as run_distill
 
@@ -120,6 +144,14 @@ def distill(
             teacher_color=teacher_color,
             precision=precision,
             seed=seed,
+            optimizer=optimizer,
+            schedule=schedule,
+            epoch_images=epoch_images,
+            head=head,
+            head_epochs=head_epochs,
+            head_lr=head_lr,
+            connector=connector,
+            augment=Augment.named(augment),
         )
     done = run_distill(
         config,

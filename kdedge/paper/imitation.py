@@ -15,7 +15,7 @@ from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars
 from kdedge.training.activations import ViewBank, build_bank
 from kdedge.training.augment import Augment
-from kdedge.training.connector import WithConnector
+from kdedge.training.connector import with_connector
 from kdedge.training.engine import Engine
 from kdedge.training.finetune import fit_head
 from kdedge.training.inference import run_batches
@@ -153,10 +153,7 @@ def trunk_of(imitated: Imitated, dim: int, concepts: bool) -> tuple[nn.Module, i
     regressor = imitated.regressor
     if not concepts:
         return regressor.trunk, dim
-    width = regressor.adapter.out_features
-    kept = WithConnector(regressor.trunk, dim, width)
-    kept.connector = regressor.adapter
-    return kept, width
+    return with_connector(regressor.trunk, regressor.adapter), regressor.adapter.out_features
 
 
 def with_logistic_head(

@@ -311,7 +311,7 @@ class Lab:
         history: list[dict[str, Any]] = []
         with self.bars(f"Training {method.name}") as progress:
             done = fit_classifier(
-                start_classifier(student, loop, self.engine, freeze),
+                start_classifier(student, loop, self.engine, freeze, preprocess.size),
                 source,
                 labels,
                 preprocess,

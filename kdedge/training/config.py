@@ -29,6 +29,11 @@ class DistillConfig:
         views: views of each transfer image; ``train_views``: of each labelled image (0 keeps them out of pre-training).
         heldout: share of the transfer images that is never trained on and measures R2, cosine and k-NN agreement.
         precision: ``fp32``, ``bf16`` or ``auto`` (the faster, measured at start).
+        optimizer, schedule: as in :class:`~kdedge.training.loop.LoopConfig`.
+        epoch_images: views that an epoch draws at random; 0 for all (the paper: 8192 of 102,400).
+        head: ``frozen`` fits the last layer alone, ``unfrozen`` then fine-tunes the whole network on the labels (S11) for
+            ``head_epochs`` with peak learning rate ``head_lr``.
+        connector: keep the layer that predicts the teacher's concepts, and a sigmoid, in the student (S10).
     """
 
     teacher: str
@@ -59,6 +64,13 @@ class DistillConfig:
     teacher_color: str | None = None
     precision: str = "auto"
     seed: int = 0
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    epoch_images: int = 0
+    head: str = "frozen"
+    head_epochs: float = 20.0
+    head_lr: float = 3e-4
+    connector: bool = False
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
@@ -90,6 +102,16 @@ class DistillConfig:
             raise RunError(f"--heldout is {self.heldout}; it must lie between 0 and 0.5.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise RunError(f"--precision is {self.precision!r}; choose auto, fp32 or bf16.")
+        if self.epoch_images < 0 or 0 < self.epoch_images < self.batch:
+            raise RunError(f"--epoch-images is {self.epoch_images}; it must be 0 (all) or at least --batch.")
+        if self.head not in ("frozen", "unfrozen"):
+            raise RunError(f"--head is {self.head!r}; choose frozen or unfrozen.")
+        if not (self.head_epochs > 0 and self.head_lr > 0):
+            raise RunError("--head-epochs and --head-lr must be above zero.")
+        if self.head == "unfrozen" and not (self.data or self.train):
+            raise RunError("--head unfrozen fine-tunes on labels: give --data DIR or --train DIR.")
+        if self.connector and self.loss != "bce":
+            raise RunError("--connector keeps the layer that predicts concepts, which --loss bce trains; give both.")
         if self.size is not None and not 16 <= self.size <= 1024:
             raise RunError(f"--size is {self.size}; it must lie between 16 and 1024 pixels.")
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kdedge.errors import ModelError
 
-__all__ = ["WithConnector"]
+__all__ = ["WithConnector", "with_connector"]
 
 
 class WithConnector(nn.Module):
@@ -33,3 +33,10 @@ class WithConnector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) to concept probabilities (B, concepts)."""
         return torch.sigmoid(self.concept_logits(x))
+
+
+def with_connector(trunk: nn.Module, layer: nn.Linear) -> WithConnector:
+    """A connector whose layer is there already: the one that a student predicted its teacher's concept logits with."""
+    made = WithConnector(trunk, layer.in_features, layer.out_features)
+    made.connector = layer
+    return made

@@ -17,6 +17,7 @@ from kdedge.progress import Bars, no_bars
 from kdedge.training.activations import ViewBank, build_bank
 from kdedge.training.checkpoint import load_state, save_state, save_weights
 from kdedge.training.config import DistillConfig, read_config, write_config
+from kdedge.training.connector import with_connector
 from kdedge.training.curves import draw_curves
 from kdedge.training.datasets import Material, gather, require_folders
 from kdedge.training.engine import Engine, set_threads
@@ -29,6 +30,8 @@ from kdedge.training.run import Run
 from kdedge.training.students import Student, build_student, default_preprocess, default_size
 from kdedge.training.targets import Standardize
 from kdedge.training.teachers import Teacher, TeacherInput, build_teacher
+from kdedge.training.unfreeze import unfreeze
+from kdedge.training.variant import PLAIN, Variant
 from kdedge.training.verdict import verdict
 from kdedge.training.views import split_rows, to_view, views_of_labelled
 
@@ -146,7 +149,21 @@ def distill(
         save_state(run.last, now, {"student": config.student, "teacher": config.teacher})
 
     with bars(f"Distilling into {config.student}") as progress:
-        trained = pretrain(state, bank, rows, held, standardize, loss, preprocess, loop, engine, log, save, progress)
+        trained = pretrain(
+            state,
+            bank,
+            rows,
+            held,
+            standardize,
+            loss,
+            preprocess,
+            loop,
+            engine,
+            log,
+            save,
+            progress,
+            draw=config.epoch_images,
+        )
     averaged = state.averaged.module
     assert isinstance(averaged, Regressor)
     if best["weights"] is not None:
@@ -156,7 +173,11 @@ def distill(
         predicted = run_batches(averaged, np.asarray(bank.views[held]), preprocess, engine)
         best["scores"] = regression_scores(standardize(bank.activations[held]), predicted)
     averaged.eval()
-    student.trunk = averaged.trunk
+    student.trunk, variant = averaged.trunk, PLAIN
+    if config.connector:
+        kept = with_connector(averaged.trunk, averaged.adapter)
+        student = Student(kept, averaged.adapter.out_features, 2, student.weights)
+        variant = Variant(connector=averaged.adapter.out_features)
     clock.lap("distill")
 
     scores = {f"heldout_{key}": float(best["scores"][key]) for key in ("r2", "cosine", "knn")}
@@ -166,9 +187,24 @@ def distill(
             student, averaged, teacher, standardize, material, bank, preprocess, engine, config.seed
         )
         scores |= found
+        if config.head == "unfrozen":
+            student, tuned = unfreeze(
+                student,
+                material,
+                config.augment,
+                preprocess,
+                engine,
+                epochs=config.head_epochs,
+                lr=config.head_lr,
+                batch=config.batch,
+                seed=config.seed,
+                bars=bars,
+                say=say,
+            )
+            scores |= {f"frozen_{key}": scores[key] for key in tuned} | tuned
     clock.lap("head")
     words = verdict(best["scores"])
-    card = _card(run, config, material, student, preprocess, scores, words, trained.steps)
+    card = _card(run, config, material, student, preprocess, scores, words, trained.steps, variant)
     save_weights(run.best, student, {"step": trained.steps, **scores})
     run.write_images(material.trained_paths(), material.heldout_paths())
     run.write_card(card)
@@ -222,14 +258,23 @@ def _settings(
     seconds = 60.0 * config.minutes if config.minutes else None
     steps = config.steps
     if seconds is None and steps is None:
-        steps = max(1, round((config.epochs or 10.0) * len(rows) / config.batch))
+        items = min(config.epoch_images or len(rows), len(rows))
+        steps = max(1, round((config.epochs or 10.0) * items / config.batch))
     loop = LoopConfig(
-        steps, seconds, config.batch, config.lr, config.weight_decay, evaluations=config.evaluations, seed=config.seed
+        steps,
+        seconds,
+        config.batch,
+        config.lr,
+        config.weight_decay,
+        evaluations=config.evaluations,
+        seed=config.seed,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
     )
     length = f"{steps} steps" if steps else f"{seconds:.0f} s"
     say(
-        f"training: {length}, batches of {config.batch}, on {engine.device.type} in {precision}, AdamW lr {config.lr:g}, "
-        f"loss {config.loss}, {len(rows):,} views"
+        f"training: {length}, batches of {config.batch}, on {engine.device.type} in {precision}, "
+        f"{config.optimizer} lr {config.lr:g} {config.schedule}, loss {config.loss}, {len(rows):,} views"
     )
     return engine, loop
 
@@ -270,6 +315,7 @@ def _card(
     scores: dict[str, float],
     words: str,
     steps: int,
+    variant: Variant,
 ) -> ModelCard:
     versions = {name: importlib.metadata.version(name) for name in ("kdedge", "torch", "torchvision", "timm", "numpy")}
     counts = {
@@ -293,6 +339,8 @@ def _card(
             "seed": config.seed,
             "loss": config.loss,
             "verdict": words,
+            "head": config.head,
+            "variant": variant.to_dict(),
             **counts,
         },
     )

@@ -15,6 +15,7 @@ from kdedge.errors import DataError, ModelError, RunError
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars, no_bars
 from kdedge.training.activations import build_bank
+from kdedge.training.auxiliary import LEAST_INPUT, has_auxiliary
 from kdedge.training.baselines.label_kd import label_kd
 from kdedge.training.checkpoint import load_state, load_weights, save_state, save_weights
 from kdedge.training.curves import draw_fit_curves
@@ -88,7 +89,9 @@ def fit(
     run = Run.create(config.out, resume, overwrite)
     if not resume:
         write_fit_config(run.config, replace(config, size=size, precision=engine.precision))
-    state = start_classifier(student, loop, engine, config.freeze)
+    state = start_classifier(student, loop, engine, config.freeze, size)
+    if has_auxiliary(student) and not config.freeze and size < LEAST_INPUT:
+        say(f"{config.network}: its auxiliary head needs {LEAST_INPUT} px, so at {size} px it trains without")
     best: Metrics = {}
     if resume and run.last.is_file():
         load_state(run.last, state)

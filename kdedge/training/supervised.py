@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
+from kdedge.training.auxiliary import AUXILIARY_WEIGHT, LEAST_INPUT, AuxiliaryStudent, has_auxiliary
 from kdedge.training.batchnorm import reestimate
 from kdedge.training.engine import Engine
 from kdedge.training.inference import as_input, run_batches
@@ -63,8 +64,16 @@ class _FrozenTrunk(Student):
         return self
 
 
-def start_classifier(student: Student, config: LoopConfig, engine: Engine, freeze: bool = False) -> TrainingState:
-    """Optimiser and averaged weights; with ``freeze`` for the head alone."""
+def start_classifier(
+    student: Student, config: LoopConfig, engine: Engine, freeze: bool = False, size: int = 0
+) -> TrainingState:
+    """Optimiser and averaged weights; with ``freeze`` for the head alone.
+
+    Args:
+        size: input, pixels; Inception-V3 trains with its auxiliary head if that fits.
+    """
+    if not freeze and size >= LEAST_INPUT and has_auxiliary(student):
+        student = AuxiliaryStudent(student)
     if freeze:
         frozen = _FrozenTrunk(
             student.trunk.requires_grad_(False), student.dim, student.head.out_features, student.weights
@@ -115,11 +124,11 @@ def fit_classifier(
     def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:
         batch = as_input(source.batch(indices, epoch), preprocess, engine)
         target = engine.tensor(numbers[indices])
-        loss = criterion(model(batch).float(), target, indices)
-        auxiliary = getattr(getattr(model, "trunk", None), "auxiliary_logits", None)
-        if auxiliary is not None:  # Inception-V3 while it trains (Szegedy et al., arXiv 1512.00567, section 4)
-            loss = loss + 0.4 * F.cross_entropy(auxiliary.float(), target)
-        return loss
+        if isinstance(model, AuxiliaryStudent):
+            logits, auxiliary = model.both(batch)
+            loss = criterion(logits.float(), target, indices)
+            return loss + AUXILIARY_WEIGHT * criterion(auxiliary.float(), target, indices)
+        return criterion(model(batch).float(), target, indices)
 
     def evaluate(model: nn.Module) -> Metrics:
         nonlocal top, weights
@@ -142,7 +151,7 @@ def fit_classifier(
                 weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
                 if keep:
                     assert isinstance(model, Student)
-                    keep(model, top)
+                    keep(_bare(model), top)
         else:
             top = dict(found)
         return found
@@ -174,7 +183,14 @@ def _settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: En
         reestimate(model, (as_input(source.batch(part, 0), preprocess, engine) for part in parts if len(part) > 1))
 
 
+def _bare(student: Student) -> Student:
+    """Without the second head that a training added."""
+    return student.plain() if isinstance(student, AuxiliaryStudent) else student
+
+
 def _thawed(student: Student) -> Student:
+    if isinstance(student, AuxiliaryStudent):
+        return student.plain().eval()
     if not isinstance(student, _FrozenTrunk):
         return student
     plain = Student(student.trunk, student.dim, student.head.out_features, student.weights)
