@@ -52,12 +52,14 @@ def _plain(title: str) -> Iterator[Progress]:
     began = time.monotonic()
     due = began + PATIENCE
     shown = False
+    first: int | None = None  # what was done before, in a resumed run, took none of this time
 
     def advance(done: int, total: int) -> None:
-        nonlocal due, shown
+        nonlocal due, shown, first
         now = time.monotonic()
+        first = done - 1 if first is None else first
         if now > due or (shown and done >= total):
-            left = (now - began) * (total - done) / max(done, 1)
+            left = (now - began) * (total - done) / max(done - first, 1)
             rest = f"about {left:.0f} s left" if done < total else f"{now - began:.0f} s"
             print(f"  {title}: {100 * done // max(total, 1)} %, {rest}", file=sys.stderr, flush=True)
             due, shown = now + PLAIN_EVERY, True

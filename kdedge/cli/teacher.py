@@ -83,7 +83,7 @@ def list_networks(
         f"{family}/{name}" for family in FAMILIES for name in known_names(family) if containing in f"{family}/{name}"
     ]
     if not names:
-        raise ModelError(f"no network has {containing!r} in its name{suggest(containing)}.")
+        raise ModelError(f"no network has {containing!r} in its name{suggest(containing)}")
     if json:
         print(js.dumps(names))
         return

@@ -34,15 +34,15 @@ def split_name(name: str, role: str) -> tuple[str, str]:
     if family not in FAMILIES or not network:
         wanted = "family/name with family timm, torchvision, kdedge or vggface2"
         wanted += ", or onnx:FILE or run:DIR" if role == "teacher" else ""
-        raise ModelError(f"unknown {role} {name!r}: expected {wanted}{suggest(name)}.")
+        raise ModelError(f"unknown {role} {name!r}: expected {wanted}{suggest(name)}")
     # timm accepts a pretrained tag after a dot
     if network.partition(".")[0] not in known_names(family):
-        raise ModelError(f"unknown {role} {name!r}: {family} has no such network{suggest(name)}.")
+        raise ModelError(f"unknown {role} {name!r}: {family} has no such network{suggest(name)}")
     return family, network
 
 
 def suggest(name: str) -> str:
-    """``"; did you mean A, B or C?"``, or an empty string if nothing is near."""
+    """The end of a sentence: ``"; did you mean A or B?"``, or a full stop if nothing is near."""
     everything = [f"{family}/{network}" for family in FAMILIES for network in known_names(family)]
     near = get_close_matches(name, everything, n=3, cutoff=0.6)
     if not near:
@@ -51,4 +51,4 @@ def suggest(name: str) -> str:
             full.partition("/")[2]: full for full in reversed(everything) if family in ("", full.partition("/")[0])
         }
         near = [plain[match] for match in get_close_matches(network, plain, n=3, cutoff=0.6)]
-    return f"; did you mean {' or '.join(near)}" if near else ""
+    return f"; did you mean {' or '.join(near)}?" if near else "."

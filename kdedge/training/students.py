@@ -151,7 +151,8 @@ def _reach(name: str, create: Callable[[], nn.Module]) -> nn.Module:
         return create()
     except Exception as error:  # hub clients raise whatever their transport does
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name}: the network or its weights cannot be had ({reason[:200]}).") from error
+        reason = reason[:200].rstrip(".")
+        raise ModelError(f"{name}: the network or its weights cannot be had: {reason}.") from error
     finally:
         logging.disable(level)
 

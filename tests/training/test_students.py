@@ -77,7 +77,12 @@ class TestConvNet9:
         network = ConvNet9()
         weights = [module.weight for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
         assert len(weights) == 9
-        assert sum(weight.numel() for weight in weights) == pytest.approx(17.5e6, rel=0.01)
+        layers = [(3, 32, 3), (32, 128, 3), (128, 64, 3), (64, 256, 3), (256, 128, 3), (128, 512, 3), (512, 1024, 2)]
+        layers += [(1024, 512, 3), (512, 2048, 3)]
+        assert [tuple(weight.shape) for weight in weights] == [(o, i, k, k) for i, o, k in layers]
+        convolutions = sum(i * o * k * k for i, o, k in layers)
+        assert convolutions == pytest.approx(17.5e6, rel=0.01)  # the paper's own figure
+        assert sum(p.numel() for p in network.parameters()) == convolutions + 2 * sum(o for _, o, _ in layers)
         network.eval()
         shapes = [network.features[: i + 1](torch.zeros(1, 3, 224, 224)).shape[1:] for i in (2, 3, 12, 28)]
         assert [tuple(shape) for shape in shapes] == [(32, 224, 224), (32, 112, 112), (256, 14, 14), (2048, 1, 1)]
@@ -114,11 +119,12 @@ def test_misspelt_names_are_answered_with_near_ones(wrong, right):
     with pytest.raises(ModelError, match=f"unknown student '{wrong}'.*did you mean") as caught:
         split_name(wrong, "student")
     assert right in str(caught.value)
+    assert str(caught.value).endswith("?")
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_near_is_not_invented():
-    assert suggest("zzzzzzzzzzzzqqqqq") == ""
+    assert suggest("zzzzzzzzzzzzqqqqq") == "."
     with pytest.raises(ModelError, match="unknown network"):
         build_student("timm/zzzzzzzzzzqqqq", 2)
 
