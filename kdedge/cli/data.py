@@ -97,26 +97,43 @@ def _print_some(lines: list[str]) -> None:
 @app.command()
 def split(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Labelled images: DIR/CLASS/image.jpg.")],
-    out: Annotated[Path, typer.Option(help="New folder for train/CLASS, test/CLASS and manifest.csv.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="New folder for train/CLASS, test/CLASS and manifest.csv; or a new file NAME.csv alone."),
+    ],
     k: Annotated[
         int, typer.Option("--k", min=1, help="Images a class to train with; the others are for testing.")
     ] = 16,
+    val: Annotated[
+        int, typer.Option(min=0, help="Images a class of those K that become the validation part, val/CLASS.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other images.")] = 0,
     link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies.")] = False,
 ) -> None:
     """Draw K images of each class to train with and keep the others for testing.
 
+    With --out NAME.csv nothing is copied: the file names the images where they are, for --manifest of other commands.
+
     \b
     Examples:
       kdedge data split faces/ --k 16 --seed 0 --out split/
+      kdedge data split pins/ --k 32 --val 6 --out pins.csv
     """
     from kdedge.data.folder import class_folders
-    from kdedge.data.split import split_per_class, write_split
+    from kdedge.data.split import plain_names, split_per_class, take_per_class, write_manifest, write_split
 
-    data = class_folders(folder)
-    train, test = split_per_class(data, k, seed)
-    write_split(data, train, test, out, link=link)
-    print(f"{len(train)} images to train and {len(test)} to test, {len(data.classes)} classes: {out}")
+    found = class_folders(folder)
+    data = plain_names(found)
+    if data is not found:
+        _say(f"class names are those of the folders without pins_: {data.classes[0]}, ...")
+    drawn, test = split_per_class(data, k, seed)
+    train, chosen = take_per_class(data, drawn, val, seed)
+    if out.suffix == ".csv":
+        write_manifest(data, train, test, out, val=chosen)
+    else:
+        write_split(data, train, test, out, val=chosen, link=link)
+    parts = f"{len(train)} images to train" + (f", {len(chosen)} to validate" if val else "")
+    print(f"{parts} and {len(test)} to test, {len(data.classes)} classes: {out}")
 
 
 @app.command()

@@ -37,6 +37,9 @@ def distill(
     train: Annotated[Path | None, typer.Option(help="Labelled class folders to train on, instead of --data.")] = None,
     val: Annotated[Path | None, typer.Option(help="Labelled class folders to validate on.")] = None,
     test: Annotated[Path | None, typer.Option(help="Labelled class folders, scored once at the end.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV file that holds the split, from 'kdedge data split', instead of folders.")
+    ] = None,
     loss: Annotated[str, typer.Option(help="mse, cosine, mse+cosine, smoothl1+cosine or bce.")] = "mse+cosine",
     epochs: Annotated[float | None, typer.Option(help="Passes over all views (10 if nothing is said).")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of --epochs.")] = None,
@@ -125,6 +128,7 @@ def distill(
             train=text(train),
             val=text(val),
             test=text(test),
+            manifest=text(manifest),
             loss=loss,
             epochs=epochs,
             steps=steps,

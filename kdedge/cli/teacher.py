@@ -26,6 +26,7 @@ def fit(
     train: options.Train = None,
     val: options.Val = None,
     test: options.Test = None,
+    manifest: options.Manifest = None,
     size: options.Size = None,
     epochs: options.Epochs = None,
     steps: options.Steps = None,

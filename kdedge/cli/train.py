@@ -19,6 +19,9 @@ Data = Annotated[
 Train = Annotated[Path | None, typer.Option("--train", help="Class folders to train on, all of them.")]
 Val = Annotated[Path | None, typer.Option("--val", help="Class folders to choose the best evaluation on.")]
 Test = Annotated[Path | None, typer.Option("--test", help="Class folders that are scored once, at the end.")]
+Manifest = Annotated[
+    Path | None, typer.Option("--manifest", help="CSV file that holds the split, from 'kdedge data split'.")
+]
 Size = Annotated[int | None, typer.Option("--size", help="Input, pixels; the network's own if not given.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the labelled images.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Training steps, instead of epochs.")]
@@ -50,6 +53,7 @@ def scratch(
     train: Train = None,
     val: Val = None,
     test: Test = None,
+    manifest: Manifest = None,
     size: Size = None,
     epochs: Epochs = None,
     steps: Steps = None,
@@ -89,6 +93,7 @@ def transfer(
     train: Train = None,
     val: Val = None,
     test: Test = None,
+    manifest: Manifest = None,
     size: Size = None,
     epochs: Epochs = None,
     steps: Steps = None,
@@ -131,6 +136,7 @@ def label_kd(
     train: Train = None,
     val: Val = None,
     test: Test = None,
+    manifest: Manifest = None,
     size: Size = None,
     epochs: Epochs = None,
     steps: Steps = None,

@@ -15,7 +15,18 @@ from kdedge.data.folder import LabelledImages
 from kdedge.errors import DataError
 from kdedge.files import write_text
 
-__all__ = ["Indices", "hold_out", "place", "split_per_class", "write_split"]
+__all__ = [
+    "Indices",
+    "hold_out",
+    "place",
+    "plain_names",
+    "split_per_class",
+    "take_per_class",
+    "write_manifest",
+    "write_split",
+]
+
+PINS = "pins_"  # how the folders of Pins Face Recognition begin
 
 Indices = NDArray[np.int64]
 
@@ -53,6 +64,44 @@ def split_per_class(data: LabelledImages, k: int, seed: int) -> tuple[Indices, I
     return train, np.setdiff1d(np.arange(len(data), dtype=np.int64), train)
 
 
+def take_per_class(data: LabelledImages, among: Indices, count: int, seed: int) -> tuple[Indices, Indices]:
+    """Take ``count`` images of each class out of a draw, for validation; the same ones on every machine.
+
+    Args:
+        among: indices into ``data.paths``, the training draw.
+
+    Returns:
+        The indices that stay and those taken, both ascending.
+
+    Raises:
+        DataError: nothing of a class would stay.
+    """
+    if count < 1:
+        return among, among[:0]
+    part = LabelledImages(
+        tuple(data.paths[i] for i in among.tolist()), tuple(data.labels[i] for i in among.tolist()), data.classes
+    )
+    least = min(part.counts())
+    if count >= least:
+        raise DataError(f"{count} validation images a class leave none of {least} to train on; take fewer.")
+    taken, stays = split_per_class(part, count, seed)
+    return among[stays], among[taken]
+
+
+def plain_names(data: LabelledImages) -> LabelledImages:
+    """Class names without the ``pins_`` that begins every folder of Pins Face Recognition; other names as they are.
+
+    Raises:
+        DataError: two classes would have the same name.
+    """
+    if not all(name.startswith(PINS) and name != PINS for name in data.classes):
+        return data
+    names = tuple(name.removeprefix(PINS).strip() for name in data.classes)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"two folders stand for the class {twice[0]!r}; rename one of them.")
+    return LabelledImages(data.paths, data.labels, names)
+
+
 def hold_out(count: int, share: float, seed: int) -> tuple[Indices, Indices]:
     """Put a share of ``count`` things aside at random.
 
@@ -71,10 +120,39 @@ def hold_out(count: int, share: float, seed: int) -> tuple[Indices, Indices]:
     return np.sort(order[aside:]), np.sort(order[:aside])
 
 
+def write_manifest(
+    data: LabelledImages, train: Indices, test: Indices, path: str | Path, *, val: Indices | None = None
+) -> None:
+    """Write the split as a CSV file that names the images where they are: below the file's folder by their relative path.
+
+    Raises:
+        DataError: the file exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DataError(f"{path}: exists; name another file or remove it first.")
+    home = path.resolve().parent
+    rows: list[tuple[str, int, str, str]] = []
+    for split, indices in (("train", train), ("val", val), ("test", test)):
+        for index in indices.tolist() if indices is not None else []:
+            image = data.paths[index].resolve()
+            name = image.relative_to(home) if image.is_relative_to(home) else image
+            rows.append((name.as_posix(), data.labels[index], data.classes[data.labels[index]], split))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _csv(rows))
+
+
 def write_split(
-    data: LabelledImages, train: Indices, test: Indices, out: str | Path, *, link: bool = False
+    data: LabelledImages,
+    train: Indices,
+    test: Indices,
+    out: str | Path,
+    *,
+    val: Indices | None = None,
+    link: bool = False,
 ) -> LabelledImages:
-    """Copy the two parts to ``out/train/CLASS`` and ``out/test/CLASS``, with ``out/manifest.csv``.
+    """Copy the parts to ``out/train/CLASS``, ``out/test/CLASS`` and, if there is one, ``out/val/CLASS``, with
+    ``out/manifest.csv``.
 
     The folder appears whole or not at all. The manifest has the columns path (below ``out``), label, class_name, split.
 
@@ -82,7 +160,7 @@ def write_split(
         link: hard links instead of copies, where the file system can.
 
     Returns:
-        The written images, training part first, with the classes of ``data``.
+        The written images, training part first, the test part last, with the classes of ``data``.
 
     Raises:
         DataError: ``out`` exists and is not empty, or an image cannot be copied.
@@ -94,9 +172,9 @@ def write_split(
     rows: list[tuple[str, int, str, str]] = []
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         made = Path(temporary) / "split"
-        for split, indices in (("train", train), ("test", test)):
+        for split, indices in (("train", train), ("val", val), ("test", test)):
             taken: set[str] = set()
-            for index in indices.tolist():
+            for index in indices.tolist() if indices is not None else []:
                 label = data.labels[index]
                 target = _free_name(Path(split) / data.classes[label], data.paths[index], taken)
                 place(data.paths[index], made / target, link)

@@ -23,7 +23,7 @@ class DistillConfig:
     Attributes:
         transfer: folder of unlabelled images, any nesting.
         data: class folders, of which a part is held out for validation; or ``train`` with optional ``val``; either with
-            optional ``test``.
+            optional ``test``; or ``manifest``, a CSV file that holds all parts.
         size: the student's input, pixels.
         epochs: passes over all views; or ``steps``; or ``minutes`` of training.
         views: views of each transfer image; ``train_views``: of each labelled image (0 keeps them out of pre-training).
@@ -44,6 +44,7 @@ class DistillConfig:
     train: str | None = None
     val: str | None = None
     test: str | None = None
+    manifest: str | None = None
     loss: str = "mse+cosine"
     epochs: float | None = None
     steps: int | None = None
@@ -80,9 +81,11 @@ class DistillConfig:
         for name in given:
             if getattr(self, name) <= 0:
                 raise RunError(f"--{name} is {getattr(self, name)}; it must be above zero.")
-        if self.data and self.train:
-            raise RunError("give either --data or --train, not both.")
-        if not (self.transfer or self.data or self.train):
+        if sum(map(bool, (self.data, self.train, self.manifest))) > 1:
+            raise RunError("give one of --data, --train and --manifest.")
+        if self.manifest and (self.val or self.test):
+            raise RunError("--manifest holds the validation and test images; give neither --val nor --test with it.")
+        if not (self.transfer or self.data or self.train or self.manifest):
             raise RunError("nothing to learn from: give --transfer DIR (unlabelled images), --data DIR, or both.")
         if self.data and self.val:
             raise RunError("--data sets its own validation images aside; give --val together with --train DIR.")
@@ -108,7 +111,7 @@ class DistillConfig:
             raise RunError(f"--head is {self.head!r}; choose frozen or unfrozen.")
         if not (self.head_epochs > 0 and self.head_lr > 0):
             raise RunError("--head-epochs and --head-lr must be above zero.")
-        if self.head == "unfrozen" and not (self.data or self.train):
+        if self.head == "unfrozen" and not (self.data or self.train or self.manifest):
             raise RunError("--head unfrozen fine-tunes on labels: give --data DIR or --train DIR.")
         if self.connector and self.loss != "bce":
             raise RunError("--connector keeps the layer that predicts concepts, which --loss bce trains; give both.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdedge.data.check import read_images
 from kdedge.data.folder import LabelledImages, class_folders, find_images
+from kdedge.data.manifest import read_manifest
 from kdedge.data.split import hold_out
 from kdedge.errors import DataError
 from kdedge.preprocess import Preprocess
@@ -42,6 +43,8 @@ class LabelledFolders(Protocol):
     def val(self) -> str | None: ...
     @property
     def test(self) -> str | None: ...
+    @property
+    def manifest(self) -> str | None: ...
     @property
     def seed(self) -> int: ...
 
@@ -104,6 +107,8 @@ def require_folders(config: DistillConfig) -> None:
     """Look at the folders before anything slow begins; raises DataError as the readers do."""
     if config.transfer:
         find_images(config.transfer)
+    if config.manifest:
+        read_manifest(config.manifest)
     if labelled := config.data or config.train:
         classes = class_folders(labelled, least=2).classes
         for other in (config.val, config.test):
@@ -164,6 +169,10 @@ def labelled_files(
     config: LabelledFolders,
 ) -> tuple[LabelledImages | None, LabelledImages | None, LabelledImages | None]:
     """The files of the training, validation and test images that the settings name, read from their class folders."""
+    if config.manifest:
+        listed = read_manifest(config.manifest)
+        train, val = (listed.train, listed.val) if listed.val else _hold_out_per_class(listed.train, config.seed)
+        return train, val, listed.test
     if config.data:
         everything = class_folders(config.data, least=2)
         train, val = _hold_out_per_class(everything, config.seed)

@@ -26,7 +26,7 @@ class FitConfig:
         method: one of :data:`METHODS`.
         network: family/name.
         data: class folders, of which a fifth is set aside for validation; or ``train`` with optional ``val``; either with
-            optional ``test``.
+            optional ``test``; or ``manifest``, a CSV file that holds all parts.
         weights: ``random``, ``auto``, ``pretrained`` or a file, for the trunk.
         freeze: train the head (and the connector) alone.
         connector: number of concepts between trunk and head (S10); 0 for none.
@@ -45,6 +45,7 @@ class FitConfig:
     train: str | None = None
     val: str | None = None
     test: str | None = None
+    manifest: str | None = None
     weights: str = "random"
     freeze: bool = False
     connector: int = 0
@@ -77,8 +78,10 @@ class FitConfig:
         for name in (*given, "batch", "lr", "temperature", "views", "evaluations"):
             if getattr(self, name) <= 0:
                 raise RunError(f"--{name} is {getattr(self, name)}; it must be above zero.")
-        if bool(self.data) == bool(self.train):
-            raise RunError("give the labelled images with either --data DIR or --train DIR.")
+        if sum(map(bool, (self.data, self.train, self.manifest))) != 1:
+            raise RunError("give the labelled images with one of --data DIR, --train DIR and --manifest FILE.")
+        if self.manifest and (self.val or self.test):
+            raise RunError("--manifest holds the validation and test images; give neither --val nor --test with it.")
         if self.data and self.val:
             raise RunError("--data sets its own validation images aside; give --val together with --train DIR.")
         if self.batch < 2:

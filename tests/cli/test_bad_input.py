@@ -108,7 +108,7 @@ DISTILL: dict[str, tuple[list[object], str]] = {
     "one class to train": ([*GOOD, "--train", "one-class", *HERE], "only one class (ant)"),
     "class with one image": ([*GOOD, "--data", "lonely", *HERE], "the class has 1 image(s)"),
     "other classes to test": ([*GOOD, "--train", "one-class", "--test", "good", *HERE], "only one class"),
-    "data with train": ([*GOOD, "--data", "good", "--train", "good", *HERE], "either --data or --train"),
+    "data with train": ([*GOOD, "--data", "good", "--train", "good", *HERE], "one of --data, --train and --manifest"),
     "data with val": ([*GOOD, "--data", "good", "--val", "good", *HERE], "--val together with --train"),
     "val alone": ([*GOOD, "--val", "good", *HERE], "need labelled images"),
     "corrupt transfer": ([*TEACHER, "--transfer", "bad", *HERE], "2 of 20 images cannot be read"),

@@ -35,6 +35,10 @@ def test_check_and_split(run, folder, tmp_path):
     assert json.loads(run("check", folder, "--json").stdout)["classes"] == {"a": 6, "b": 6}
     out = tmp_path / "split"
     assert "4 images to train and 8 to test" in run("split", folder, "--k", 2, "--seed", 0, "--out", out).stdout
+    listed = tmp_path / "split.csv"
+    said = run("split", folder, "--k", 2, "--val", 1, "--out", listed).stdout
+    assert "2 images to train, 2 to validate and 8 to test" in said
+    assert listed.is_file()
     assert "images      4" in run("check", out / "train", "--against", out / "test").stdout
     with pytest.raises(DataError, match="12 file"):
         run("check", folder, "--against", folder)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdedge.data.folder import LabelledImages, class_folders
-from kdedge.data.split import hold_out, split_per_class, write_split
+from kdedge.data.manifest import read_manifest
+from kdedge.data.split import hold_out, plain_names, split_per_class, take_per_class, write_manifest, write_split
 from kdedge.errors import DataError
 
 
@@ -101,3 +102,64 @@ def test_a_failed_split_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="cannot be copied"):
         write_split(data, *split_per_class(data, 1, 0), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_validation_comes_from_the_training_draw_and_changes_nothing_else():
+    data = labelled([20, 15, 9])
+    drawn, test = split_per_class(data, 8, 3)
+    train, val = take_per_class(data, drawn, 2, 3)
+    assert sorted([*train, *val]) == drawn.tolist()
+    assert not set(val) & set(test)
+    assert np.bincount(np.take(data.labels, val)).tolist() == [2, 2, 2]
+    assert take_per_class(data, drawn, 2, 3)[1].tolist() == val.tolist()
+    assert take_per_class(data, drawn, 2, 4)[1].tolist() != val.tolist()
+    assert take_per_class(data, drawn, 0, 3)[1].tolist() == []
+    with pytest.raises(DataError, match="8 validation images a class leave none of 8"):
+        take_per_class(data, drawn, 8, 3)
+
+
+def test_pins_folders():
+    data = LabelledImages((Path("a"), Path("b")), (0, 1), ("pins_Adriana Lima", "pins_Zac Efron"))
+    assert plain_names(data).classes == ("Adriana Lima", "Zac Efron")
+    mixed = LabelledImages(data.paths, data.labels, ("pins_Adriana Lima", "others"))
+    assert plain_names(mixed) is mixed
+    twice = LabelledImages(data.paths, data.labels, ("pins_A", "pins_ A"))
+    with pytest.raises(DataError, match="two folders stand for the class 'A'"):
+        plain_names(twice)
+
+
+def test_a_manifest_names_images_where_they_are(tmp_path):
+    for name in ("a", "b"):
+        for number in range(4):
+            path = tmp_path / "all" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{name}{number}".encode())
+    data = class_folders(tmp_path / "all")
+    drawn, test = split_per_class(data, 3, 0)
+    train, val = take_per_class(data, drawn, 1, 0)
+    near, far = tmp_path / "near.csv", tmp_path / "lists" / "far.csv"
+    for path in (near, far):
+        write_manifest(data, train, test, path, val=val)
+    names = [row["path"] for row in csv.DictReader(near.open())]
+    assert all(name.startswith("all/") for name in names)
+    assert all(Path(row["path"]).is_absolute() for row in csv.DictReader(far.open()))
+    found = read_manifest(near)
+    assert [len(part) for part in (found.train, found.val, found.test)] == [4, 2, 2]
+    assert read_manifest(far).val.labels == found.val.labels
+    with pytest.raises(DataError, match="exists"):
+        write_manifest(data, train, test, near)
+
+
+def test_the_validation_part_is_written_too(tmp_path):
+    for name in ("a", "b"):
+        for number in range(4):
+            path = tmp_path / "all" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{name}{number}".encode())
+    data = class_folders(tmp_path / "all")
+    drawn, test = split_per_class(data, 3, 0)
+    train, val = take_per_class(data, drawn, 1, 0)
+    write_split(data, train, test, tmp_path / "out", val=val)
+    assert {path.parent.parent.name for path in (tmp_path / "out").rglob("*.png")} == {"train", "val", "test"}
+    found = read_manifest(tmp_path / "out" / "manifest.csv")
+    assert [len(part) for part in (found.train, found.val, found.test)] == [4, 2, 2]

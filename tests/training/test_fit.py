@@ -237,7 +237,7 @@ def test_settings_survive_toml(folders, tmp_path):
         ({"lr": 0.0}, "--lr"),
         ({"method": "label-kd"}, "--teacher run:DIR"),
         ({"method": "transfer"}, "random weights"),
-        ({"data": "x"}, "either --data"),
+        ({"data": "x"}, "one of --data"),
         ({"smoothing": 2.0}, "--smoothing"),
         ({"size": 3}, "--size"),
     ],
@@ -280,3 +280,37 @@ def test_a_damaged_record_of_the_best_is_not_passed_over(folders, taught, tmp_pa
     run.best.with_suffix(".json").write_text(json.dumps({"sha256": "x"}))
     with pytest.raises(RunError, match="damaged"):
         _best_so_far(run)
+
+
+def test_a_manifest_instead_of_folders(folders, tmp_path):
+    rows = ["path,label,class_name,split"]
+    for split, folder in (("train", "train"), ("val", "train"), ("test", "test")):
+        for label, name in enumerate(COLORS):
+            files = sorted((folders / folder / name).iterdir())
+            for path in {"train": files[2:], "val": files[:2], "test": files}[split]:
+                rows.append(f"{path},{label},{name},{split}")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(rows))
+    given = {"train": None, "manifest": str(manifest), "steps": 2, "evaluations": 1}
+    done = fit(settings(folders, tmp_path / "run", **given), **QUIET)
+    kept = json.loads(done.run.images.read_text())
+    assert (len(kept["trained"]), len(kept["heldout"])) == (18, 6)
+    assert {"val_accuracy", "test_accuracy"} <= set(done.scores)
+    student = DistillConfig(
+        f"run:{done.run.path}",
+        NETWORK,
+        str(tmp_path / "d"),
+        manifest=str(manifest),
+        size=32,
+        steps=2,
+        train_views=2,
+        student_weights="random",
+    )
+    scores = distill(student, **QUIET).scores
+    assert {"val_accuracy", "test_accuracy"} <= set(scores)
+    leaked = tmp_path / "leaked.csv"
+    leaked.write_text("\n".join([*rows, f"{folders / 'test' / 'red' / '..' / 'red' / '0.png'},2,red,train"]))
+    with pytest.raises(DataError, match="stand in two parts"):
+        fit(settings(folders, tmp_path / "other", **{**given, "manifest": str(leaked)}), **QUIET)
+    with pytest.raises(RunError, match="one of --data DIR, --train DIR and --manifest"):
+        settings(folders, tmp_path / "other", manifest=str(manifest))
