@@ -43,17 +43,15 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=0, help="of the draw and of every training")
     options.add_argument("--teacher-network", default="torchvision/resnet50", help="family/name")
     options.add_argument("--teacher-weights", default="random", help="auto, pretrained, random or a file")
-    options.add_argument("--teacher-minutes", type=float, default=30.0, help="training of the teacher")
+    options.add_argument("--teacher-epochs", type=float, default=6.0, help="training of the teacher")
     options.add_argument("--teacher-lr", type=float, default=1e-3, help="peak learning rate of the teacher")
     options.add_argument(
         "--small-images", action="store_true", help="the teacher is a ResNet with a stem for small images"
     )
     options.add_argument("--size", type=int, default=64, help="input of all networks, pixels")
     options.add_argument("--students", nargs="+", default=["timm/mobilenetv4_conv_small"], help="family/name")
-    options.add_argument("--minutes", type=float, default=30.0, help="distillation of each student")
-    options.add_argument(
-        "--loss-minutes", type=float, default=8.0, help="each run of the comparison of losses; 0: none"
-    )
+    options.add_argument("--epochs", type=float, default=4.0, help="distillation of each student, over all views")
+    options.add_argument("--loss-epochs", type=float, default=1.0, help="each run of the comparison of losses; 0: none")
     options.add_argument("--views", type=int, default=2, help="views of each transfer image")
     options.add_argument("--stop-after", help="name of the last step to run")
     options.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
@@ -108,21 +106,22 @@ def steps(given: argparse.Namespace, parts: dict[str, Path]) -> list[Step]:
     teacher = given.work / "teacher"
     fit = ["teacher", "fit", "--network", given.teacher_network, "--weights", given.teacher_weights]
     fit += ["--train", parts["teacher-train"], "--val", parts["teacher-val"], "--test", parts["test"]]
-    fit += [*size, *seed, "--minutes", f"{given.teacher_minutes:g}"]
+    fit += [*size, *seed, "--epochs", f"{given.teacher_epochs:g}"]
     fit += ["--lr", f"{given.teacher_lr:g}", "--augment", "light", *(["--small-images"] if given.small_images else [])]
     all_steps = [_step("teacher", fit, teacher)]
     labels = ["--train", parts["labelled"], "--test", parts["test"]]
 
-    def distill(name: str, student: str, loss: str, minutes: float) -> Step:
+    def distill(name: str, student: str, loss: str, epochs: float) -> Step:
         command = ["distill", "--teacher", f"run:{teacher}", "--student", student, "--transfer", parts["transfer"]]
-        command += [*labels, *size, *seed, "--loss", loss, "--minutes", f"{minutes:g}", "--views", str(given.views)]
+        command += [*labels, *size, *seed, "--loss", loss, "--epochs", f"{epochs:g}", "--views", str(given.views)]
+        command += ["--augment", "light"]
         return _step(name, command, given.work / name)
 
     for student in given.students:
         name = short(student)
-        all_steps.append(distill(f"distill-{name}", student, LOSSES[0], given.minutes))
+        all_steps.append(distill(f"distill-{name}", student, LOSSES[0], given.epochs))
         scratch = ["train", "scratch", "--student", student, *labels, *size, *seed]
-        all_steps.append(_step(f"scratch-{name}", [*scratch, "--minutes", "5"], given.work / f"scratch-{name}"))
+        all_steps.append(_step(f"scratch-{name}", [*scratch, "--augment", "light"], given.work / f"scratch-{name}"))
     for student in given.students:
         name = short(student)
         run = given.work / f"distill-{name}"
@@ -132,10 +131,10 @@ def steps(given: argparse.Namespace, parts: dict[str, Path]) -> list[Step]:
         all_steps.append(
             Step(f"evaluate-{name}", _kdedge("evaluate", run / "student.int8.onnx", parts["test"], "--json"), report)
         )
-    if given.loss_minutes:
+    if given.loss_epochs:
         for loss in LOSSES:
             name = f"loss-{loss.replace('+', '-')}"
-            all_steps.append(distill(name, given.students[0], loss, given.loss_minutes))
+            all_steps.append(distill(name, given.students[0], loss, given.loss_epochs))
     return all_steps
 
 
@@ -183,10 +182,10 @@ def rows(given: argparse.Namespace) -> list[dict[str, Any]]:
         )
         scratch = read(given.work / f"scratch-{name}" / "result.json")
         found.append({"what": f"scratch, {given.k} labels a class", "network": student, **scratch})
-    if given.loss_minutes:
+    if given.loss_epochs:
         for loss in LOSSES:
             result = read(given.work / f"loss-{loss.replace('+', '-')}" / "result.json")
-            found.append({"what": f"loss {loss}, {given.loss_minutes:g} min", "network": given.students[0], **result})
+            found.append({"what": f"loss {loss}, {given.loss_epochs:g} epochs", "network": given.students[0], **result})
     return found
 
 

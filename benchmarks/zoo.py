@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.common import fill, markdown_table
 from kdedge.card import ModelCard
 from kdedge.errors import DataError, KdedgeError
-from kdedge.files import write_json, write_text
+from kdedge.files import sha256_of, write_json, write_text
 from kdedge.training.config import read_config
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -29,6 +29,15 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("run", type=Path, help="run directory with student.int8.onnx")
     options.add_argument("name", help="name of the entry, faces-openpeople for one; an entry of that name is replaced")
     options.add_argument("--models", type=Path, default=MODELS, help="the zoo's folder")
+    options.add_argument(
+        "--evaluated", type=Path, help="JSON of 'kdedge evaluate' of that very file on its test images"
+    )
+    for name, what in (
+        ("licence", "of the weights"),
+        ("notes", "limits and use"),
+        ("expects", "what an image has to show"),
+    ):
+        options.add_argument(f"--{name}", help=f"{what}, in words; instead of the card's own")
     return options
 
 
@@ -43,7 +52,10 @@ def main(arguments: list[str] | None = None) -> Path:
     if source.stat().st_size > MOST_BYTES:
         raise DataError(f"{source}: {source.stat().st_size:,} bytes; the zoo takes at most {MOST_BYTES:,}.")
     summary = read_summary(given.run)
-    card = zoo_card(read_card(source), given.name, summary)
+    words = {key: value for key in ("licence", "notes", "expects") if (value := getattr(given, key)) is not None}
+    card = zoo_card(read_card(source), given.name, summary).with_(**words)
+    if given.evaluated:
+        card = card.with_(scores={**card.scores, "int8_test_accuracy": evaluated(given.evaluated, source)})
     given.models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.models, prefix=".making-") as scratch:
         folder = Path(scratch) / given.name
@@ -68,6 +80,16 @@ def read_summary(run: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def evaluated(report: Path, model: Path) -> float:
+    """The accuracy in a report of ``kdedge evaluate``; DataError if it is about another file."""
+    found = json.loads(report.read_text(encoding="utf-8"))
+    if found["sha256"] != sha256_of(model):
+        raise DataError(
+            f"{report}: is about another file than {model}; run 'kdedge evaluate {model} DATA --json' again."
+        )
+    return round(float(found["accuracy"]), 6)
+
+
 def zoo_card(card: ModelCard, name: str, summary: dict[str, Any]) -> ModelCard:
     """The card under the entry's name, with the scores of the very file where the run measured them."""
     # not those of the side experiments (from scratch, shift): other students reached them
@@ -83,24 +105,34 @@ def recipe(run: Path, name: str, summary: dict[str, Any]) -> str:
     """TOML: the command that makes the entry again, and every setting of the run, without paths of one machine."""
     import tomli_w
 
-    text = (run / "config.toml").read_text(encoding="utf-8")
     settings = {key: value for key, value in asdict(read_config(run / "config.toml")).items() if value is not None}
     out = f"runs/{name}"
     for key in PATHS:
         if key in settings:
             settings[key] = out if key == "out" else below(Path(settings[key]), run, out)
+    teacher = settings["teacher"]
     for key in ("teacher", "teacher_weights", "student_weights"):
         settings[key] = without_folder(settings[key])
     if summary:
         command = ["kdedge", "quickstart", "--student", summary["student"], "--seed", str(summary["seed"])]
         command += ["--budget", f"{summary['budget_minutes']:g}", "--out", out]
+        commands = [command]
     else:
-        command = [without_folder(word) for word in shlex.split(tomllib.loads(text).get("command", ""))]
+        own = Path(teacher.removeprefix("run:")) / "config.toml"
+        files = [own] if teacher.startswith("run:") and own.is_file() else []
+        commands = [command_of(file) for file in (*files, run / "config.toml")]
+        commands.append(["kdedge", "export", out, "--int8"])
     zoo = ["python", "-m", "benchmarks.zoo", out, name]
-    head = {"commands": [shlex.join(command), shlex.join(zoo)]}
+    head = {"commands": [shlex.join(command) for command in (*commands, zoo)]}
     if summary:
         head["training_seconds"] = summary["training_seconds"]
     return tomli_w.dumps({**head, "distill": settings})
+
+
+def command_of(config: Path) -> list[str]:
+    """The words of the command that a run was begun with, without folders of this machine."""
+    command = tomllib.loads(config.read_text(encoding="utf-8")).get("command", "")
+    return [without_folder(word) for word in shlex.split(command)]
 
 
 def below(path: Path, run: Path, out: str) -> str:
@@ -112,8 +144,8 @@ def below(path: Path, run: Path, out: str) -> str:
 
 
 def without_folder(text: str) -> str:
-    """An absolute path (``onnx:`` before it or not) without its folder; anything else as it is."""
-    prefix, colon, rest = text.partition(":") if text.startswith("onnx:") else ("", "", text)
+    """An absolute path (``onnx:`` or ``run:`` before it or not) without its folder; anything else as it is."""
+    prefix, colon, rest = text.partition(":") if text.startswith(("onnx:", "run:")) else ("", "", text)
     return f"{prefix}{colon}{Path(rest).name}" if Path(rest).is_absolute() else text
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from benchmarks import bench_laptop, common, quickstart_seeds, readme_table, startup, students, zoo
 from kdedge.card import ModelCard
 from kdedge.errors import DataError
+from kdedge.files import sha256_of
 from kdedge.runtime.classifier import Classifier
 from kdedge.training.config import DistillConfig, read_config, write_config
 from tests.conftest import color_card, write_color_model
@@ -277,6 +279,31 @@ def test_zoo_of_a_plain_run(tmp_path: Path) -> None:
     entry = zoo.main([str(finished_run(tmp_path)), "colours", "--models", str(tmp_path / "models")])
     check_entry(entry)
     assert "test_accuracy" in (entry / "README.md").read_text(encoding="utf-8")
+
+
+def test_zoo_takes_words_and_the_score_of_the_very_file(tmp_path: Path) -> None:
+    run, report = finished_run(tmp_path), tmp_path / "scores.json"
+    found = {"sha256": sha256_of(run / "student.int8.onnx"), "accuracy": 0.875}
+    report.write_text(json.dumps(found))
+    given = [str(run), "colours", "--models", str(tmp_path / "models"), "--evaluated", str(report)]
+    entry = zoo.main([*given, "--licence", "CC0", "--notes", "", "--expects", "a colour"])
+    check_entry(entry)
+    card = Classifier(entry / "model.int8.onnx", 1).card
+    assert (card.licence, card.notes, card.expects) == ("CC0", "", "a colour")
+    assert card.scores["int8_test_accuracy"] == 0.875
+    report.write_text(json.dumps({**found, "sha256": "other"}))
+    with pytest.raises(DataError, match="another file"):
+        zoo.main(given)
+
+
+def test_the_recipe_begins_with_the_teacher(tmp_path: Path) -> None:
+    run, teacher = finished_run(tmp_path), tmp_path / "runs/teacher"
+    teacher.mkdir()
+    (teacher / "config.toml").write_text('command = "kdedge teacher fit --train all --out runs/teacher"')
+    write_config(run / "config.toml", replace(read_config(run / "config.toml"), teacher=f"run:{teacher}"))
+    commands = tomllib.loads(zoo.recipe(run, "colours", {}))["commands"]
+    assert commands[0] == "kdedge teacher fit --train all --out runs/teacher"
+    assert commands[2:] == ["kdedge export runs/colours --int8", "python -m benchmarks.zoo runs/colours colours"]
 
 
 def test_zoo_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

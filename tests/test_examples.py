@@ -1,11 +1,16 @@
 """Every script of examples/ runs, on small data."""
 
+import pickle
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from kdedge.training.generator_file import GeneratorInput, load_generator
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Run = Callable[..., str]
@@ -50,6 +55,36 @@ def test_distill_then_export(run_example: Run, color_images: Path, tmp_path: Pat
     assert "of the convolutions in int8" in said
     with pytest.raises(SystemExit, match="below 110%"):
         run_example("export_and_check", out, "--agreement", 1.1)
+
+
+class StandIn(torch.nn.Module):
+    """Has the attributes and the call of a StyleGAN2-ADA generator: mapping, truncation, noise, fused modulation."""
+
+    z_dim, c_dim = 8, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping, self.synthesis = torch.nn.Linear(8, 8), torch.nn.Linear(8, 3 * 16 * 16)
+        self.register_buffer("w_avg", torch.full((8,), 0.1))
+
+    def forward(self, z, c, truncation_psi=1, noise_mode="random", force_fp32=False, fused_modconv=None):
+        w = self.w_avg.lerp(self.mapping(torch.cat([z, c], 1)), truncation_psi)
+        pixels = self.synthesis(w).reshape(-1, 3, 16, 16).tanh()
+        if noise_mode == "random":
+            pixels = pixels + torch.randn(len(z), 1, 16, 16)
+        return pixels if fused_modconv is False and force_fp32 else pixels[: len(z)]
+
+
+def test_export_stylegan2_ada(run_example: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = StandIn()
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"G_ema": network}))
+    assert "wrote" in run_example("export_stylegan2_ada", tmp_path / "net.pkl", tmp_path / "net.pt")
+    images, _ = load_generator(tmp_path / "net.pt", GeneratorInput(latent=(8,), truncation=0.5))
+    z = torch.from_numpy(np.random.RandomState(7).randn(1, 8)).float()
+    with torch.inference_mode():
+        wanted = network(z, torch.zeros(1, 0), 0.5, "const")[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(images([7])[0], (wanted + 1) * 127.5, atol=0.51)
 
 
 def test_examples_are_short_and_all_tested() -> None:

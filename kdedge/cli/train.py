@@ -180,6 +180,7 @@ def run_fit(method: str, given: Mapping[str, Any], **more: Any) -> None:
     from kdedge.training.augment import Augment
     from kdedge.training.fit import fit
     from kdedge.training.fit_config import FitConfig, read_fit_config
+    from kdedge.training.fit_meta import fit_meta
 
     if given["resume"]:
         config = read_fit_config(given["out"] / "config.toml")
@@ -187,7 +188,7 @@ def run_fit(method: str, given: Mapping[str, Any], **more: Any) -> None:
         apart = ("resume", "overwrite", "json", "augment")
         values: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in given.items() if k not in apart}
         config = FitConfig(method=method, augment=Augment.named(given["augment"]), **values, **more)
-    done = fit(
+    done = (fit_meta if config.method in ("oneshot", "maml") else fit)(
         config,
         resume=given["resume"],
         overwrite=given["overwrite"],
@@ -198,6 +199,11 @@ def run_fit(method: str, given: Mapping[str, Any], **more: Any) -> None:
         print(js.dumps({"run": str(done.run.path), **done.scores}))
         return
     for part in ("train", "val", "test"):
+        if f"{part}_triplet_accuracy" in done.scores:
+            print(f"{part:6s}triplets {done.scores[f'{part}_triplet_accuracy']:.4f}")
+        if f"{part}_task_accuracy" in done.scores:
+            after, before, half = (done.scores[f"{part}_task_accuracy{end}"] for end in ("", "_before", "_interval"))
+            print(f"{part:6s}tasks {after:.4f} ± {half:.4f} after adaptation, {before:.4f} before")
         if f"{part}_accuracy" in done.scores:
             words = ", ".join(
                 f"{name} {done.scores[f'{part}_{key}']:.4f}"

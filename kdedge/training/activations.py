@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdedge.files import cache_dir, write_json
 from kdedge.preprocess import Preprocess, resize
 from kdedge.progress import Progress
-from kdedge.training.augment import Augment, make_view
+from kdedge.training.augment import Augment, make_view, one_thread
 from kdedge.training.teachers import Teacher
 
 __all__ = ["ViewBank", "build_bank", "fit_to"]
@@ -80,16 +80,15 @@ def build_bank(
         pixels = np.lib.format.open_memmap(scratch / "views.npy", "w+", np.uint8, shape)
         activations = np.lib.format.open_memmap(scratch / "activations.npy", "w+", np.float32, (total, teacher.dim))
         transform = augment.transform()
-        row = 0
-        for index, count in enumerate(views):
-            for view in range(count):
-                pixels[row] = make_view(images[index], transform, index, view, seed)
-                row += 1
-                if row % BATCH == 0 or row == total:
-                    start = row - 1 - (row - 1) % BATCH
-                    activations[start:row] = teacher.embed(fit_to(pixels[start:row], teacher.preprocess))
-                    if progress:
-                        progress(row, total)
+        view = np.concatenate([np.arange(count) for count in views])
+        for start in range(0, total, BATCH):
+            rows = range(start, min(start + BATCH, total))
+            with one_thread():
+                for row in rows:
+                    pixels[row] = make_view(images[number[row]], transform, int(number[row]), int(view[row]), seed)
+            activations[start : rows.stop] = teacher.embed(fit_to(pixels[start : rows.stop], teacher.preprocess))
+            if progress:
+                progress(rows.stop, total)
         pixels.flush()
         activations.flush()
         del pixels, activations

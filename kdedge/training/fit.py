@@ -1,17 +1,13 @@
 """A training on labels from folders to a run directory: teachers, and the paper's baselines S6 to S8."""
 
-import importlib.metadata
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from kdedge.card import ModelCard
-from kdedge.errors import DataError, ModelError, RunError
+from kdedge.errors import DataError, ModelError
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars, no_bars
 from kdedge.training.activations import build_bank
@@ -19,10 +15,11 @@ from kdedge.training.auxiliary import LEAST_INPUT, has_auxiliary
 from kdedge.training.baselines.label_kd import label_kd
 from kdedge.training.checkpoint import load_state, load_weights, save_state, save_weights
 from kdedge.training.curves import draw_fit_curves
-from kdedge.training.datasets import Labelled, labelled_files, read_labelled, refuse_leaks
+from kdedge.training.datasets import Labelled, labelled_files
 from kdedge.training.engine import Engine, set_threads
 from kdedge.training.fit_config import FitConfig, read_fit_config, write_fit_config
-from kdedge.training.loop import LoopConfig, Metrics, TrainingState
+from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts
+from kdedge.training.loop import Metrics, TrainingState
 from kdedge.training.run import Run
 from kdedge.training.source import BankSource, Source, ViewSource
 from kdedge.training.students import Student, build_student, default_preprocess, default_size
@@ -43,14 +40,6 @@ class Fit:
     card: ModelCard
     student: Student
     scores: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Parts:
-    classes: tuple[str, ...]
-    train: Labelled
-    val: Labelled | None
-    test: Labelled | None
 
 
 def fit(
@@ -81,10 +70,10 @@ def fit(
     student = build_student(config.network, len(classes), config.weights, size, say)
     variant = Variant(config.small_images, config.connector)
     student = variant.apply(student)
-    parts = _read(config, max(size, teacher.preprocess.size if teacher else 0), bars, say)
+    parts = read_parts(config, max(size, teacher.preprocess.size if teacher else 0), bars, say)
     source, labels, criterion = _material(config, parts, teacher, bars)
-    engine = _engine(config, student, source, preprocess)
-    loop = _loop(config, len(source), engine, say)
+    engine = choose_engine(config, student, source, preprocess)
+    loop = loop_config(config, len(source), engine, say)
 
     run = Run.create(config.out, resume, overwrite)
     if not resume:
@@ -96,7 +85,7 @@ def fit(
     if resume and run.last.is_file():
         load_state(run.last, state)
         run.forget_after(state.step)
-        best = _best_so_far(run)
+        best = best_so_far(run)
         say(f"resumed at step {state.step}")
 
     def log(record: Metrics) -> None:
@@ -139,7 +128,9 @@ def fit(
         if part:
             scores |= {f"{name}_{k}": v for k, v in _score(trained, part, preprocess, engine).items()}
     save_weights(run.best, trained, {"scores": done.best})
-    card = _card(run, config, classes, trained, preprocess, scores, variant, done.trained.steps, len(parts.train.paths))
+    card = fit_card(
+        run, config, classes, trained, preprocess, scores, variant, done.trained.steps, len(parts.train.paths)
+    )
     run.write_images(parts.train.paths, parts.val.paths if parts.val else [])
     run.write_card(card)
     draw_fit_curves(run.history(), run.path / "curves.png", title=f"{config.network}, {config.method}")
@@ -167,21 +158,8 @@ def _label_teacher(config: FitConfig, classes: tuple[str, ...]) -> RunTeacher | 
     return teacher
 
 
-def _read(config: FitConfig, size: int, bars: Bars, say: Say) -> _Parts:
-    files = labelled_files(config)
-    shape = Preprocess(size)
-    train, val, test = (
-        read_labelled(part, shape, name, bars, say)
-        for part, name in zip(files, ("labelled", "validation", "test"), strict=True)
-    )
-    assert train is not None
-    assert files[0] is not None
-    refuse_leaks(train, val, test)
-    return _Parts(files[0].classes, train, val, test)
-
-
 def _material(
-    config: FitConfig, parts: _Parts, teacher: RunTeacher | None, bars: Bars
+    config: FitConfig, parts: Parts, teacher: RunTeacher | None, bars: Bars
 ) -> tuple[Source, np.ndarray[tuple[int], np.dtype[np.int64]], Criterion]:
     if teacher is None:
         source = ViewSource(parts.train.images, config.augment, config.seed)
@@ -192,90 +170,3 @@ def _material(
     logits = teacher.logits(np.asarray(bank.activations))
     criterion = label_kd(logits, config.alpha, config.temperature)
     return BankSource(bank, np.arange(len(bank))), parts.train.labels[bank.image], criterion
-
-
-def _engine(config: FitConfig, student: Student, source: Source, preprocess: Preprocess) -> Engine:
-    import copy
-
-    from kdedge.training.inference import as_input
-
-    engine = Engine.choose()
-    precision = config.precision
-    if precision == "auto":
-        probe = engine.place(copy.deepcopy(student)).train()
-        shown = source.batch(np.arange(min(config.batch, len(source))), 0)
-
-        def step(trial: Engine) -> None:
-            with trial.autocast():
-                loss = probe(as_input(shown, preprocess, trial)).float().square().mean()
-            loss.backward()
-
-        precision = engine.faster_precision(step)
-    return Engine(engine.device, precision)
-
-
-def _loop(config: FitConfig, count: int, engine: Engine, say: Say) -> LoopConfig:
-    seconds = 60.0 * config.minutes if config.minutes else None
-    steps = config.steps
-    if seconds is None and steps is None:
-        default = {"teacher": 20.0, "scratch": 100.0, "transfer": 50.0, "label-kd": 20.0}[config.method]
-        steps = max(1, round((config.epochs or default) * max(1, count // min(config.batch, count))))
-    length = f"{steps} steps" if steps else f"{seconds:.0f} s"
-    say(
-        f"training: {length}, batches of {config.batch}, on {engine.device.type} in {engine.precision}, {config.optimizer} "
-        f"lr {config.lr:g} ({config.schedule}), {count:,} items"
-    )
-    return LoopConfig(
-        steps,
-        seconds,
-        config.batch,
-        config.lr,
-        config.weight_decay,
-        evaluations=config.evaluations,
-        seed=config.seed,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
-    )
-
-
-def _best_so_far(run: Run) -> Metrics:
-    about = run.best.with_suffix(".json")
-    if not about.is_file():
-        return {}
-    try:
-        return dict(json.loads(about.read_text(encoding="utf-8"))["scores"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{about}: the checkpoint is damaged; start anew with --overwrite.") from error
-
-
-def _card(
-    run: Run,
-    config: FitConfig,
-    classes: tuple[str, ...],
-    student: Student,
-    preprocess: Preprocess,
-    scores: dict[str, float],
-    variant: Variant,
-    steps: int,
-    images: int,
-) -> ModelCard:
-    versions = {name: importlib.metadata.version(name) for name in ("kdedge", "torch", "torchvision", "timm", "numpy")}
-    return ModelCard(
-        name=Path(run.path).resolve().name,
-        labels=classes,
-        preprocess=preprocess,
-        student=config.network,
-        teacher=config.teacher or "",
-        parameters=sum(parameter.numel() for parameter in student.parameters()),
-        scores={key: round(value, 6) for key, value in scores.items()},
-        provenance={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions,
-            "method": config.method,
-            "student_weights": student.weights,
-            "variant": variant.to_dict(),
-            "steps": steps,
-            "seed": config.seed,
-            "labelled_images": images,
-        },
-    )

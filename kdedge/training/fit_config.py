@@ -15,12 +15,12 @@ from kdedge.training.augment import Augment
 
 __all__ = ["METHODS", "FitConfig", "read_fit_config", "write_fit_config"]
 
-METHODS = ("teacher", "scratch", "transfer", "label-kd")
+METHODS = ("teacher", "scratch", "transfer", "label-kd", "oneshot", "maml")
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What ``kdedge teacher fit`` and ``kdedge train scratch|transfer|label-kd`` do.
+    """What ``kdedge teacher fit`` and ``kdedge train`` do.
 
     Attributes:
         method: one of :data:`METHODS`.
@@ -36,6 +36,10 @@ class FitConfig:
         teacher: ``run:DIR``, of label distillation.
         alpha, temperature: of label distillation (S8).
         views: views of each image that the teacher of a label distillation sees.
+        margin: of the triplet loss (S4).
+        ways, shots, queries: classes of a task of MAML (S5), images of each to adapt on and to be judged on; ``tasks`` make
+            a step.
+        inner_lr, inner_steps, first_order: the inner loop of MAML.
     """
 
     method: str
@@ -66,6 +70,14 @@ class FitConfig:
     alpha: float = 0.1
     temperature: float = 1.0
     views: int = 8
+    margin: float = 1.0
+    ways: int = 5
+    shots: int = 1
+    queries: int = 5
+    tasks: int = 4
+    inner_lr: float = 0.01
+    inner_steps: int = 1
+    first_order: bool = False
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
 
@@ -75,9 +87,9 @@ class FitConfig:
         given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(given) > 1:
             raise RunError(f"give one of --epochs, --steps and --minutes, not {' and '.join('--' + g for g in given)}.")
-        for name in (*given, "batch", "lr", "temperature", "views", "evaluations"):
+        for name in (*given, "batch", "lr", "temperature", "views", "evaluations", "margin", "inner_lr", "inner_steps"):
             if getattr(self, name) <= 0:
-                raise RunError(f"--{name} is {getattr(self, name)}; it must be above zero.")
+                raise RunError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above zero.")
         if sum(map(bool, (self.data, self.train, self.manifest))) != 1:
             raise RunError("give the labelled images with one of --data DIR, --train DIR and --manifest FILE.")
         if self.manifest and (self.val or self.test):
@@ -97,6 +109,8 @@ class FitConfig:
             raise RunError(
                 "transfer learning from random weights teaches nothing; give --weights pretrained or a file."
             )
+        if self.tasks < 2:
+            raise RunError(f"--tasks is {self.tasks}; a step needs at least 2.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise RunError(f"--precision is {self.precision!r}; choose auto, fp32 or bf16.")
         if self.size is not None and not 16 <= self.size <= 1024:

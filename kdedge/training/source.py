@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdedge.training.activations import ViewBank
-from kdedge.training.augment import Augment, make_view
+from kdedge.training.augment import Augment, make_view, one_thread
 
 __all__ = ["BankSource", "Source", "ViewSource"]
 
@@ -42,7 +42,8 @@ class ViewSource:
         if self.augment is None:
             return np.asarray(self.images[indices])
         transform = self.augment.transform()
-        views = [make_view(self.images[i], transform, i, epoch + 1, self.seed) for i in indices.tolist()]
+        with one_thread():
+            views = [make_view(self.images[i], transform, i, epoch + 1, self.seed) for i in indices.tolist()]
         return np.stack(views)
 
 

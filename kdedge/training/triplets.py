@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdedge.errors import DataError
 
-__all__ = ["draw_triplets", "triplet_accuracy", "triplet_loss"]
+__all__ = ["draw_triplets", "fixed_triplets", "triplet_accuracy", "triplet_loss"]
 
 
 def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
@@ -63,3 +63,15 @@ def draw_triplets(
         others = np.flatnonzero(numbers != numbers[anchor])
         found[row] = anchor, positive, others[rng.integers(len(others))]
     return found
+
+
+def fixed_triplets(labels: NDArray[np.integer], seed: int, count: int) -> NDArray[np.int64]:
+    """The same triplets for every evaluation, (T, 3): at most ``count``.
+
+    Each item is an anchor once, then again while there is room; where there are more items than ``count``, anchors are drawn
+    at random.
+    """
+    numbers = np.asarray(labels, np.int64)
+    anchors = np.random.default_rng((seed, 5)).permutation(len(numbers)).astype(np.int64)
+    rounds = max(1, count // max(1, len(numbers)))
+    return np.concatenate([draw_triplets(numbers, anchors, seed, turn) for turn in range(rounds)])[:count]

@@ -84,3 +84,19 @@ def test_generate_then_faces(run, tmp_path, wheels, monkeypatch):
 @pytest.mark.parametrize("command", ["check", "split", "faces", "generate"])
 def test_help_has_an_example(run, command):
     assert f"kdedge data {command}" in run(command, "--help").stdout
+
+
+def test_generate_from_a_file(run, tmp_path):
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Linear(6, 48), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 4, 4)))
+    file = tmp_path / "net.pt"
+    torch.jit.trace(network, torch.zeros(2, 6)).save(str(file))
+    given = ("generate", "--generator", file, "--latent", "6", "--seeds", "0:5", "--out", tmp_path / "g")
+    assert "5 images in 3 shards" in run(*given, "--shards", "--shard-images", 2).stdout
+    with pytest.raises(DataError, match="other settings \\(shard_images\\)"):
+        run(*given)
+    with pytest.raises(DataError, match="--latent is for --generator"):
+        run("generate", "--latent", "6", "--out", tmp_path / "h")
+    with pytest.raises(DataError, match="--latent is 'six'"):
+        run("generate", "--generator", file, "--latent", "six", "--out", tmp_path / "h")
+    assert not (tmp_path / "h").exists()

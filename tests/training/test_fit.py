@@ -142,7 +142,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(folders, tmp_path):
                 raise Stop
 
     with pytest.MonkeyPatch.context() as eager:
-        eager.setattr("kdedge.training.fit.LoopConfig", lambda *a, **k: LoopConfig(*a, **k, save_every=0.0))
+        eager.setattr("kdedge.training.fit_steps.LoopConfig", lambda *a, **k: LoopConfig(*a, **k, save_every=0.0))
         with pytest.raises(Stop):
             fit(stopped, bars=Bars, **QUIET)
     with pytest.raises(RunError, match="not finished"):
@@ -271,15 +271,15 @@ def test_a_teacher_of_other_classes_or_without_any(folders, taught, tmp_path):
 
 
 def test_a_damaged_record_of_the_best_is_not_passed_over(folders, taught, tmp_path):
-    from kdedge.training.fit import _best_so_far
+    from kdedge.training.fit_steps import best_so_far
     from kdedge.training.run import Run
 
     run = Run(tmp_path)
-    assert _best_so_far(run) == {}
+    assert best_so_far(run) == {}
     run.best.parent.mkdir()
     run.best.with_suffix(".json").write_text(json.dumps({"sha256": "x"}))
     with pytest.raises(RunError, match="damaged"):
-        _best_so_far(run)
+        best_so_far(run)
 
 
 def test_a_manifest_instead_of_folders(folders, tmp_path):

@@ -16,9 +16,9 @@ from kdedge.training.inference import as_input, run_batches
 from kdedge.training.loop import LoopConfig, Metrics, Trained, TrainingState, train
 from kdedge.training.source import Source
 from kdedge.training.supervised import LabelledArrays
-from kdedge.training.triplets import draw_triplets, triplet_accuracy, triplet_loss
+from kdedge.training.triplets import draw_triplets, fixed_triplets, triplet_accuracy, triplet_loss
 
-__all__ = ["JUDGED", "OneShot", "train_oneshot"]
+__all__ = ["JUDGED", "OneShot", "settle", "train_oneshot"]
 
 JUDGED = 2000  # triplets that an accuracy is measured on
 SETTLE = 512
@@ -50,6 +50,8 @@ def train_oneshot(
     margin: float = 1.0,
     log: Callable[[Metrics], None] | None = None,
     save: Callable[[TrainingState], None] | None = None,
+    keep: Callable[[nn.Module, Metrics], None] | None = None,
+    best: Metrics | None = None,
     progress: Progress | None = None,
 ) -> OneShot:
     """Train ``state.model``, a trunk, on random triplets: every item of an epoch is an anchor once.
@@ -59,15 +61,16 @@ def train_oneshot(
     Args:
         labels: (N,), the class numbers of the source's items.
         margin: of squared distances.
+        keep: told the averaged trunk whenever it is the best so far; ``best`` is the best record before a resume.
 
     Raises:
         DataError: a class with one image, or one class only.
     """
     numbers = np.asarray(labels, np.int64)
     watched = np.sort(np.random.default_rng(config.seed).choice(len(source), min(1000, len(source)), replace=False))
-    judged = _fixed_triplets(numbers[watched], config.seed)
-    judged_validation = _fixed_triplets(validation[1], config.seed) if validation else None
-    top: Metrics = {}
+    judged = fixed_triplets(numbers[watched], config.seed, JUDGED)
+    judged_validation = fixed_triplets(validation[1], config.seed, JUDGED) if validation else None
+    top: Metrics = dict(best or {})
     weights: dict[str, Tensor] | None = None
 
     def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:
@@ -79,7 +82,7 @@ def train_oneshot(
 
     def evaluate(model: nn.Module) -> Metrics:
         nonlocal top, weights
-        _settle(model, source, preprocess, engine, config.seed)
+        settle(model, source, preprocess, engine, config.seed)
         embeddings = run_batches(model.eval(), source.batch(watched, 0), preprocess, engine)
         found: Metrics = {"train_accuracy": triplet_accuracy(embeddings, judged)}
         if validation and judged_validation is not None:
@@ -88,6 +91,8 @@ def train_oneshot(
         if not validation or found["val_accuracy"] > top.get("val_accuracy", -1.0):
             top = dict(found)
             weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+            if keep:
+                keep(model, top)
         return found
 
     trained = train(state, loss_of, len(source), config, engine, evaluate, log, save, progress)
@@ -97,14 +102,8 @@ def train_oneshot(
     return OneShot(averaged.eval(), trained, top)
 
 
-def _fixed_triplets(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """The same triplets for every evaluation: each anchor several times, up to :data:`JUDGED` in all."""
-    rounds = max(1, JUDGED // max(1, len(labels)))
-    everything = np.arange(len(labels))
-    return np.concatenate([draw_triplets(labels, everything, seed, turn) for turn in range(rounds)])[:JUDGED]
-
-
-def _settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: Engine, seed: int) -> None:
+def settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: Engine, seed: int) -> None:
+    """Re-estimate BatchNorm on training views."""
     chosen = np.sort(np.random.default_rng((seed, 1)).choice(len(source), min(SETTLE, len(source)), replace=False))
     parts = [chosen[begin : begin + 64] for begin in range(0, len(chosen), 64)]
     with torch.no_grad():
