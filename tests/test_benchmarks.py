@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bench_laptop, common, quickstart_seeds, readme_table, startup, students, zoo
+from benchmarks import bench_laptop, common, paper, quickstart_seeds, readme_table, startup, students, zoo
 from kdedge.card import ModelCard
 from kdedge.errors import DataError
 from kdedge.files import sha256_of
@@ -241,6 +241,25 @@ def finished_run(folder: Path, **changes: Any) -> Path:
     )
     write_config(run / "config.toml", config)
     return run
+
+
+def test_paper_results_keep_their_conditions(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataError, match=r"tables\.json"):
+        paper.main([str(tmp_path / "run"), "x"])
+    (tmp_path / "run/ablation.json").write_text('{"rows": []}')
+    (tmp_path / "run/ablation.md").write_text("# Input x loss\n\n![a](a.png)\n")
+    for name in ("a", "b"):
+        (tmp_path / f"run/{name}.png").write_bytes(b"picture")
+    page = paper.main([str(tmp_path / "run"), "ablation", "--results", str(tmp_path)])
+    data = json.loads(page.with_suffix(".json").read_text())
+    assert data["rows"] == []
+    assert page.stem.endswith(common.slug(data["conditions"]))
+    text = page.read_text()
+    assert f"![a]({page.stem}-a.png)" in text
+    assert f"![b]({page.stem}-b.png)" in text
+    assert common.conditions_line(data["conditions"]) in text
+    assert (tmp_path / f"{page.stem}-b.png").read_bytes() == b"picture"
 
 
 def test_zoo_entry(tmp_path: Path) -> None:

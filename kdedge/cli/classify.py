@@ -61,6 +61,8 @@ def classify(
     finder = _finder(detector) if faces or detector else None
     if card.expects and finder is None:
         print(f"note: this model expects {card.expects}; --faces finds them in photographs", file=sys.stderr)
+    if finder and "face" not in card.expects:
+        print("note: this model was not made for faces; --model faces-openpeople is", file=sys.stderr)
 
     files, bad = _expand(images)
     total = len(files) + bad

@@ -78,7 +78,8 @@ def markdown(tables: Mapping[str, Any]) -> str:
         f"Ours: scale `{tables['scale']}`, {parts['classes']} classes, {parts['train']} labelled training images, "
         f"{parts['val']} validation, {parts['test']} test, {parts['transfer']} unlabelled; seeds "
         f"{', '.join(map(str, tables['seeds']))}, one fixed split. Scores are percent, train / test, ours as mean ± sample "
-        "standard deviation over seeds; F1, precision and recall are macro averages. The evaluation with the best "
+        "standard deviation over seeds; F1, precision and recall are macro averages (where an image has one class, their "
+        "micro averages all equal the accuracy). The evaluation with the best "
         "validation accuracy is kept; test images are scored once. The paper's data were other images (105 faces, Pins): "
         "its numbers show the order of methods, not what ours should reach."
     )

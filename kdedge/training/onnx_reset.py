@@ -23,6 +23,7 @@ NORMS = {
 """What the inputs after the first are before any training: scale, shift and, of a BatchNorm, mean and variance."""
 SLOPE = 0.25  # PReLU's first value (He et al., arXiv 1502.01852)
 REFUSED = ("ConvTranspose", "GRU", "LSTM", "RNN", "If", "Loop", "Scan")
+QUANTISED = ("Integer", "QLinear", "Quantize")  # with a large Q: DequantizeLinear of a weight can be unfolded
 
 
 def reset_weights(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
@@ -36,19 +37,14 @@ def reset_weights(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
     Raises:
         ModelError: activations are quantised, or a weight is not a plain float tensor, or there is none.
     """
-    fresh = fold_weights(model)
-    tensors = {tensor.name: tensor for tensor in fresh.graph.initializer}
-    for node in fresh.graph.node:
-        if (
-            node.op_type in REFUSED
-            or "Integer" in node.op_type
-            or "Quantize" in node.op_type
-            or "QLinear" in node.op_type
-        ):
+    for node in model.graph.node:
+        if node.op_type in REFUSED or any(word in node.op_type for word in QUANTISED):
             raise ModelError(
                 f"the ONNX network has a {node.op_type}, whose weights cannot be drawn anew for an untrained network; give the "
                 "float network that it was made from, or a timm/, torchvision/ or run: network."
             )
+    fresh = fold_weights(model)
+    tensors = {tensor.name: tensor for tensor in fresh.graph.initializer}
     rng = np.random.default_rng(seed)
     done: set[str] = set()
 

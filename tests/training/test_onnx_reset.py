@@ -98,10 +98,15 @@ def test_the_shape_of_the_network_stays():
 
 
 def test_what_cannot_be_reset_is_refused():
-    quantise = helper.make_node("QuantizeLinear", ["x", "step"], ["q"])
-    back = helper.make_node("DequantizeLinear", ["q", "step"], ["y"])
+    nodes = [  # as int8 exports are: weights and activations as integers
+        helper.make_node("QuantizeLinear", ["x", "step"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "step"], ["d"]),
+        helper.make_node("QuantizeLinear", ["kernel", "step"], ["k"]),
+        helper.make_node("DequantizeLinear", ["k", "step"], ["w"]),
+        helper.make_node("Conv", ["d", "w"], ["y"]),
+    ]
     with pytest.raises(ModelError, match=r"QuantizeLinear, whose weights cannot be drawn anew.*float network"):
-        reset_weights(network([quantise, back], {"step": np.float32(0.1)}))
+        reset_weights(network(nodes, {"step": np.float32(0.1), "kernel": np.ones((4, 3, 1, 1))}))
     turn = helper.make_node("Transpose", ["kernel"], ["k"], perm=[3, 2, 1, 0])
     convolve = helper.make_node("Conv", ["x", "k"], ["y"])
     with pytest.raises(ModelError, match="'k' of the ONNX network is computed"):
