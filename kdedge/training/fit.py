@@ -18,7 +18,7 @@ from kdedge.training.curves import draw_fit_curves
 from kdedge.training.datasets import Labelled, labelled_files
 from kdedge.training.engine import Engine, set_threads
 from kdedge.training.fit_config import FitConfig, read_fit_config, write_fit_config
-from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts
+from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts, some
 from kdedge.training.loop import Metrics, TrainingState
 from kdedge.training.run import Run
 from kdedge.training.source import BankSource, Source, ViewSource
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished training on labels; ``scores`` are those of the card."""
+    """A finished training on labels; ``scores`` are those of the card (``train_``: of at most 5000 images)."""
 
     run: Run
     card: ModelCard
@@ -123,7 +123,7 @@ def fit(
     if best and done.best == best:  # the best evaluation came before the resume
         trained.load_state_dict(load_weights(run.best))
         engine.place(trained)
-    scores = {f"train_{k}": v for k, v in _score(trained, parts.train, preprocess, engine).items()}
+    scores = {f"train_{k}": v for k, v in _score(trained, some(parts.train), preprocess, engine).items()}
     for name, part in (("val", parts.val), ("test", parts.test)):
         if part:
             scores |= {f"{name}_{k}": v for k, v in _score(trained, part, preprocess, engine).items()}

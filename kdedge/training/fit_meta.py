@@ -16,7 +16,7 @@ from kdedge.training.datasets import Labelled, labelled_files
 from kdedge.training.engine import Engine, set_threads
 from kdedge.training.fit import Fit, Say
 from kdedge.training.fit_config import FitConfig, read_fit_config, write_fit_config
-from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts
+from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts, some
 from kdedge.training.inference import run_batches
 from kdedge.training.loop import Metrics, TrainingState, start
 from kdedge.training.prototypes import prototype_head
@@ -154,6 +154,7 @@ def fit_meta(
     scores = dict(own)
     for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if part:
+            part = some(part) if name == "train" else part
             scored = score(finished, part.images, part.labels, preprocess, engine)
             scores |= {f"{name}_{key}": value for key, value in scored.items()}
     save_weights(run.best, finished, {"scores": top})

@@ -4,7 +4,7 @@ import copy
 import importlib.metadata
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from kdedge.training.source import Source
 from kdedge.training.students import Student
 from kdedge.training.variant import Variant
 
-__all__ = ["Parts", "best_so_far", "choose_engine", "fit_card", "loop_config", "read_parts"]
+__all__ = ["Parts", "best_so_far", "choose_engine", "fit_card", "loop_config", "read_parts", "some"]
 
 Say = Callable[[str], None]
 EPOCHS = {"teacher": 20.0, "scratch": 100.0, "transfer": 50.0, "label-kd": 20.0, "oneshot": 50.0, "maml": 20.0}
@@ -92,6 +92,16 @@ def loop_config(config: FitConfig, count: int, engine: Engine, say: Say) -> Loop
         seed=config.seed,
         optimizer=config.optimizer,
         schedule=config.schedule,
+    )
+
+
+def some(part: Labelled, most: int = 5000) -> Labelled:
+    """At most so many of the images, the same ones every time: a training score needs no more, and a teacher is slow."""
+    if len(part.paths) <= most:
+        return part
+    chosen = np.sort(np.random.default_rng(0).permutation(len(part.paths))[:most])
+    return replace(
+        part, images=part.images[chosen], labels=part.labels[chosen], paths=[part.paths[i] for i in chosen.tolist()]
     )
 
 

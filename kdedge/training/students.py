@@ -24,6 +24,7 @@ __all__ = [
     "build_trunk",
     "default_preprocess",
     "default_size",
+    "pretrained_trunk",
     "read_weights",
     "weights_for",
 ]
@@ -205,7 +206,7 @@ def build_student(
         return Student(trunk, dim, classes, f"file {Path(weights).name}")
     if weights != "random":
         try:
-            trunk, dim, source = _pretrained_trunk(name, size, say)
+            trunk, dim, source = pretrained_trunk(name, size, say)
             say(f"student weights: {name} starts from {source}")
             return Student(trunk, dim, classes, source)
         except ModelError as error:
@@ -216,7 +217,12 @@ def build_student(
     return Student(trunk, dim, classes, "random")
 
 
-def _pretrained_trunk(name: str, size: int, say: Say) -> tuple[nn.Module, int, str]:
+def pretrained_trunk(name: str, size: int, say: Say) -> tuple[nn.Module, int, str]:
+    """A trunk with published weights, its dimension and where they come from: a package registry, if one carries them.
+
+    Raises:
+        ModelError: unknown name, or weights out of reach.
+    """
     if name not in SHIPPED:
         trunk, dim = build_trunk(name, size, pretrained=True)
         return trunk, dim, "its published ImageNet weights"

