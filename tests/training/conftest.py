@@ -1,6 +1,7 @@
 """Small images, teachers and networks for the training tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 from kdedge.card import METADATA_KEY, ModelCard
 from kdedge.data.faces import encode_png
 from kdedge.preprocess import Preprocess
+from kdedge.training.loop import LoopConfig
 from kdedge.training.students import Student
 
 SIZE = 16
@@ -96,6 +98,32 @@ PREPROCESS = Preprocess(SIZE, (127.5, 127.5, 127.5), (64.0, 64.0, 64.0))
 def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX teacher of 16 pixel images that says how they are prepared."""
     return write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.onnx", preprocess=PREPROCESS)
+
+
+class Stop(Exception):
+    """In the place of a killed process."""
+
+
+def stop_at(step: int, total: int) -> Callable[[str], AbstractContextManager[Callable[[int, int], None]]]:
+    """Progress bars, of which the one with ``total`` steps raises :class:`Stop` at one of them."""
+
+    @contextmanager
+    def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+        def advance(done: int, count: int) -> None:
+            if (done, count) == (step, total):
+                raise Stop
+
+        yield advance
+
+    return bar
+
+
+@contextmanager
+def eager_checkpoints(place: str) -> Iterator[None]:
+    """A checkpoint after every step of trainings that take :class:`LoopConfig` from ``place``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, lambda *given, **named: LoopConfig(*given, **named, save_every=0.0))
+        yield
 
 
 WritePictures = Callable[..., list[Path]]

@@ -29,6 +29,7 @@ from kdedge.training.supervised import fit_classifier, start_classifier
 from kdedge.training.targets import Standardize
 from kdedge.training.teacher_run import RunTeacher
 from kdedge.training.variant import Variant
+from tests.training.conftest import Stop, eager_checkpoints, stop_at
 
 NETWORK = "timm/resnet10t"
 COLORS = {"blue": (220, 40, 40), "green": (40, 220, 40), "red": (40, 40, 220)}
@@ -127,27 +128,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(folders, tmp_path):
     whole = fit(settings(folders, tmp_path / "whole"), **QUIET)
     stopped = settings(folders, tmp_path / "stopped")
 
-    class Stop(Exception):
-        pass
-
-    class Bars:
-        def __init__(self, title):
-            pass
-
-        def __enter__(self):
-            return self.advance
-
-        def __exit__(self, *_):
-            pass
-
-        def advance(self, done, total):
-            if total == 12 and done == 7:
-                raise Stop
-
-    with pytest.MonkeyPatch.context() as eager:
-        eager.setattr("kdedge.training.fit_steps.LoopConfig", lambda *a, **k: LoopConfig(*a, **k, save_every=0.0))
-        with pytest.raises(Stop):
-            fit(stopped, bars=Bars, **QUIET)
+    with eager_checkpoints("kdedge.training.fit_steps.LoopConfig"), pytest.raises(Stop):
+        fit(stopped, bars=stop_at(7, 12), **QUIET)
     with pytest.raises(RunError, match="not finished"):
         load_run(stopped.out)
     resumed = fit(stopped, resume=True, **QUIET)
@@ -278,11 +260,11 @@ def test_a_damaged_record_of_the_best_is_not_passed_over(folders, taught, tmp_pa
     from kdedge.training.run import Run
 
     run = Run(tmp_path)
-    assert best_so_far(run) == {}
+    assert best_so_far(run.best) == {}
     run.best.parent.mkdir()
     run.best.with_suffix(".json").write_text(json.dumps({"sha256": "x"}))
     with pytest.raises(RunError, match="damaged"):
-        best_so_far(run)
+        best_so_far(run.best)
 
 
 def test_a_manifest_instead_of_folders(folders, tmp_path):

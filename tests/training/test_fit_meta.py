@@ -12,9 +12,9 @@ from kdedge.errors import DataError
 from kdedge.training.checkpoint import load_weights
 from kdedge.training.fit_config import FitConfig
 from kdedge.training.fit_meta import fit_meta
-from kdedge.training.loop import LoopConfig
 from kdedge.training.prototypes import prototype_head
 from kdedge.training.run import load_run
+from tests.training.conftest import Stop, eager_checkpoints, stop_at
 from tests.training.test_fit import COLORS, paint
 
 QUIET = {"say": lambda _: None}
@@ -57,31 +57,12 @@ def test_it_learns_and_leaves_a_run_that_classifies(folders, tmp_path, method):
 
 
 @pytest.mark.parametrize("method", ["oneshot", "maml"])
-def test_an_interrupted_training_ends_with_the_same_weights(folders, tmp_path, method, monkeypatch):
+def test_an_interrupted_training_ends_with_the_same_weights(folders, tmp_path, method):
     whole = fit_meta(settings(folders, tmp_path / "whole", method), **QUIET)
     stopped = settings(folders, tmp_path / "stopped", method)
 
-    class Stop(Exception):
-        pass
-
-    class Bars:
-        def __init__(self, title):
-            pass
-
-        def __enter__(self):
-            return self.advance
-
-        def __exit__(self, *_):
-            pass
-
-        def advance(self, done, total):
-            if total == 10 and done == 7:
-                raise Stop
-
-    with monkeypatch.context() as eager:
-        eager.setattr("kdedge.training.fit_steps.LoopConfig", lambda *a, **k: LoopConfig(*a, **k, save_every=0.0))
-        with pytest.raises(Stop):
-            fit_meta(stopped, bars=Bars, **QUIET)
+    with eager_checkpoints("kdedge.training.fit_steps.LoopConfig"), pytest.raises(Stop):
+        fit_meta(stopped, bars=stop_at(7, 10), **QUIET)
     resumed = fit_meta(stopped, resume=True, **QUIET)
     wanted = load_weights(whole.run.best)
     for key, value in load_weights(resumed.run.best).items():
