@@ -13,6 +13,7 @@ from benchmarks.common import RESULTS, all_conditions, conditions_line, slug, wr
 from kdedge.errors import DataError, KdedgeError
 
 MADE = ("tables", "ablation", "features")
+PICTURES = ("figure-*.png", "features.png")  # not the contact sheet of crops: half a megabyte
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> Path:
     name = f"{given.name}-{slug(known)}"
     data = json.loads((given.run / f"{what}.json").read_text(encoding="utf-8"))
     text = (given.run / f"{what}.md").read_text(encoding="utf-8").rstrip()
-    for picture in sorted(given.run.glob("*.png")):
+    for picture in sorted(path for pattern in PICTURES for path in given.run.glob(pattern)):
         shutil.copyfile(picture, given.results / f"{name}-{picture.name}")
         text = text.replace(f"]({picture.name})", f"]({name}-{picture.name})")
         if f"{name}-{picture.name}" not in text:

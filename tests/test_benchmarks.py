@@ -248,18 +248,19 @@ def test_paper_results_keep_their_conditions(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"tables\.json"):
         paper.main([str(tmp_path / "run"), "x"])
     (tmp_path / "run/ablation.json").write_text('{"rows": []}')
-    (tmp_path / "run/ablation.md").write_text("# Input x loss\n\n![a](a.png)\n")
-    for name in ("a", "b"):
+    (tmp_path / "run/ablation.md").write_text("# Input x loss\n\n![a](features.png)\n")
+    for name in ("features", "figure-8", "crops"):
         (tmp_path / f"run/{name}.png").write_bytes(b"picture")
     page = paper.main([str(tmp_path / "run"), "ablation", "--results", str(tmp_path)])
     data = json.loads(page.with_suffix(".json").read_text())
     assert data["rows"] == []
     assert page.stem.endswith(common.slug(data["conditions"]))
     text = page.read_text()
-    assert f"![a]({page.stem}-a.png)" in text
-    assert f"![b]({page.stem}-b.png)" in text
+    assert f"![a]({page.stem}-features.png)" in text
+    assert f"![figure-8]({page.stem}-figure-8.png)" in text
     assert common.conditions_line(data["conditions"]) in text
-    assert (tmp_path / f"{page.stem}-b.png").read_bytes() == b"picture"
+    assert (tmp_path / f"{page.stem}-figure-8.png").read_bytes() == b"picture"
+    assert "crops" not in text
 
 
 def test_zoo_entry(tmp_path: Path) -> None:
