@@ -123,7 +123,7 @@ def write_config(path: Path, config: DistillConfig) -> None:
     """Write the settings, and the command that made them, as TOML (settings that are None are left out)."""
     values = {key: value for key, value in asdict(config).items() if value is not None}
     values["augment"] = dict(values["augment"])
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join(["kdedge", *sys.argv[1:]])
     write_text(path, tomli_w.dumps({"command": command, "distill": values}))
 
 

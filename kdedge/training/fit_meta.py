@@ -9,7 +9,7 @@ from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars, no_bars
 from kdedge.training.baselines.maml import Adaptation
 from kdedge.training.baselines.maml_train import TaskShape, judge, train_maml
-from kdedge.training.baselines.oneshot import JUDGED, settle, train_oneshot
+from kdedge.training.baselines.oneshot import JUDGED, train_oneshot
 from kdedge.training.checkpoint import load_weights, save_weights
 from kdedge.training.curves import draw_fit_curves
 from kdedge.training.datasets import Labelled, labelled_files
@@ -23,6 +23,7 @@ from kdedge.training.prototypes import prototype_head
 from kdedge.training.run import Run
 from kdedge.training.source import ViewSource
 from kdedge.training.students import Student, build_student, default_preprocess, default_size
+from kdedge.training.supervised import settle
 from kdedge.training.triplets import fixed_triplets, triplet_accuracy
 from kdedge.training.variant import Variant
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
 from kdedge.training.activations import ViewBank
-from kdedge.training.batchnorm import reestimate
+from kdedge.training.batchnorm import mixed_batches, reestimate
 from kdedge.training.engine import Engine
 from kdedge.training.inference import as_input, run_batches
 from kdedge.training.loop import LoopConfig, Metrics, Trained, TrainingState, train
@@ -18,9 +17,7 @@ from kdedge.training.losses import Loss
 from kdedge.training.metrics import cosine_similarity, knn_agreement, mean_absolute_error, r2_variance_weighted
 from kdedge.training.targets import Standardize
 
-__all__ = ["BATCHNORM_IMAGES", "Regressor", "pretrain", "regression_scores"]
-
-BATCHNORM_IMAGES = 1024  # views from which BatchNorm statistics are re-estimated
+__all__ = ["Regressor", "pretrain", "regression_scores"]
 
 
 class Regressor(nn.Module):
@@ -98,8 +95,5 @@ def settle_batchnorm(
     model: nn.Module, bank: ViewBank, rows: NDArray[np.int64], preprocess: Preprocess, engine: Engine, seed: int
 ) -> None:
     """Re-estimate BatchNorm on views that are trained on; the model ends in eval mode."""
-    chosen = np.sort(np.random.default_rng(seed).choice(rows, min(BATCHNORM_IMAGES, len(rows)), replace=False))
-    parts = [chosen[start : start + 64] for start in range(0, len(chosen), 64)]
-    with torch.no_grad():
-        batches = (as_input(np.asarray(bank.views[part]), preprocess, engine) for part in parts if len(part) > 1)
-        reestimate(model, batches)
+    parts = (rows[part] for part in mixed_batches(len(rows), seed))
+    reestimate(model, (as_input(np.asarray(bank.views[part]), preprocess, engine) for part in parts))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
 from kdedge.training.auxiliary import AUXILIARY_WEIGHT, LEAST_INPUT, AuxiliaryStudent, has_auxiliary
-from kdedge.training.batchnorm import reestimate
+from kdedge.training.batchnorm import mixed_batches, reestimate
 from kdedge.training.engine import Engine
 from kdedge.training.inference import as_input, run_batches
 from kdedge.training.loop import LoopConfig, Metrics, Trained, TrainingState, start, train
@@ -20,7 +20,16 @@ from kdedge.training.scores import classification_scores
 from kdedge.training.source import Source
 from kdedge.training.students import Student
 
-__all__ = ["Classifier", "Criterion", "LabelledArrays", "cross_entropy", "fit_classifier", "score", "start_classifier"]
+__all__ = [
+    "Classifier",
+    "Criterion",
+    "LabelledArrays",
+    "cross_entropy",
+    "fit_classifier",
+    "score",
+    "settle",
+    "start_classifier",
+]
 
 Criterion = Callable[[Tensor, Tensor, NDArray[np.int64]], Tensor]
 """Logits (B, C), class numbers (B,) and the items' numbers (B,) to a scalar loss."""
@@ -28,7 +37,6 @@ Criterion = Callable[[Tensor, Tensor, NDArray[np.int64]], Tensor]
 LabelledArrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """RGB images (N, S, S, 3), uint8, and their class numbers (N,)."""
 
-SETTLE = 1024  # training views from which BatchNorm statistics are re-estimated before an evaluation
 WATCHED = 1000  # training items that the training accuracy is measured on
 
 
@@ -133,7 +141,7 @@ def fit_classifier(
     def evaluate(model: nn.Module) -> Metrics:
         nonlocal top, weights
         if not frozen:
-            _settle(model, source, preprocess, engine, config.seed)
+            settle(model, source, preprocess, engine, config.seed)
         model.eval()
         shown = source.batch(watched, 0)
         hits = run_batches(model, shown, preprocess, engine).argmax(1) == numbers[watched]
@@ -162,7 +170,7 @@ def fit_classifier(
     if weights is not None:
         averaged.load_state_dict(weights)
     elif not validation and not frozen:
-        _settle(averaged, source, preprocess, engine, config.seed)
+        settle(averaged, source, preprocess, engine, config.seed)
     averaged.eval()
     return Classifier(_thawed(averaged), trained, top)
 
@@ -176,11 +184,10 @@ def score(
     return classification_scores(np.asarray(labels), logits.argmax(1), student.head.out_features)
 
 
-def _settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: Engine, seed: int) -> None:
-    chosen = np.sort(np.random.default_rng((seed, 1)).choice(len(source), min(SETTLE, len(source)), replace=False))
-    parts = [chosen[begin : begin + 64] for begin in range(0, len(chosen), 64)]
-    with torch.no_grad():
-        reestimate(model, (as_input(source.batch(part, 0), preprocess, engine) for part in parts if len(part) > 1))
+def settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: Engine, seed: int) -> None:
+    """Re-estimate BatchNorm on training views."""
+    parts = mixed_batches(len(source), seed)
+    reestimate(model, (as_input(source.batch(part, 0), preprocess, engine) for part in parts))
 
 
 def _bare(student: Student) -> Student:

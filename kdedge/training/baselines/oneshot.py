@@ -4,24 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
-from kdedge.training.batchnorm import reestimate
 from kdedge.training.engine import Engine
 from kdedge.training.inference import as_input, run_batches
 from kdedge.training.loop import LoopConfig, Metrics, Trained, TrainingState, train
 from kdedge.training.source import Source
-from kdedge.training.supervised import LabelledArrays
+from kdedge.training.supervised import LabelledArrays, settle
 from kdedge.training.triplets import draw_triplets, fixed_triplets, triplet_accuracy, triplet_loss
 
-__all__ = ["JUDGED", "OneShot", "settle", "train_oneshot"]
+__all__ = ["JUDGED", "OneShot", "train_oneshot"]
 
 JUDGED = 2000  # triplets that an accuracy is measured on
-SETTLE = 512
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,3 @@ def train_oneshot(
     if weights is not None:
         averaged.load_state_dict(weights)
     return OneShot(averaged.eval(), trained, top)
-
-
-def settle(model: nn.Module, source: Source, preprocess: Preprocess, engine: Engine, seed: int) -> None:
-    """Re-estimate BatchNorm on training views."""
-    chosen = np.sort(np.random.default_rng((seed, 1)).choice(len(source), min(SETTLE, len(source)), replace=False))
-    parts = [chosen[begin : begin + 64] for begin in range(0, len(chosen), 64)]
-    with torch.no_grad():
-        reestimate(model, (as_input(source.batch(part, 0), preprocess, engine) for part in parts if len(part) > 1))
