@@ -1,11 +1,18 @@
 """Statistics in float64, and the paper's failure in small: outputs that explode in eval mode."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from kdedge.training.batchnorm import reestimate
+from kdedge.preprocess import Preprocess
+from kdedge.training.activations import ViewBank
+from kdedge.training.batchnorm import mixed_batches, reestimate
+from kdedge.training.engine import Engine
 from kdedge.training.metrics import cosine_similarity, r2_variance_weighted
+from kdedge.training.pretrain import settle_batchnorm
+from kdedge.training.source import ViewSource
+from kdedge.training.supervised import settle
 from tests.training.conftest import Tiny
 
 
@@ -102,3 +109,29 @@ def test_norms_of_vectors():
     reestimate(nn.Sequential(norm), given)
     wanted = torch.stack([x.double().mean(0) for x in given]).mean(0)
     np.testing.assert_allclose(norm.running_mean.numpy(), wanted.numpy(), atol=1e-6)
+
+
+def test_batches_are_mixed_whatever_the_order_of_the_images():
+    parts = mixed_batches(1000, 0, most=320)
+    assert [len(part) for part in parts] == [64] * 5
+    chosen = np.concatenate(parts)
+    assert len(set(chosen.tolist())) == 320
+    for part in parts:
+        assert (np.diff(part) > 0).all()
+        assert len(set((part // 100).tolist())) > 7  # of ten classes of a hundred sorted images
+    assert [len(part) for part in mixed_batches(65, 0)] == [64]  # BatchNorm cannot use a single image
+    assert not np.array_equal(chosen, np.concatenate(mixed_batches(1000, 1, most=320)))
+
+
+@pytest.mark.parametrize("way", ["pretraining", "labels"])
+def test_sorted_images_are_settled_like_mixed_ones(way):
+    """A colour a class, sorted: the variance is that of all images, not that within a class, which is nothing."""
+    shades = np.repeat(np.arange(0, 250, 25, dtype=np.uint8), 100)
+    images = np.broadcast_to(shades[:, None, None, None], (1000, 4, 4, 3)).copy()
+    norm, engine, preprocess = nn.BatchNorm2d(3), Engine(torch.device("cpu")), Preprocess(4, (0.0,) * 3, (1.0,) * 3)
+    if way == "labels":
+        settle(norm, ViewSource(images), preprocess, engine, 0)
+    else:
+        bank = ViewBank(images, np.zeros((1000, 2), np.float32), np.arange(1000))
+        settle_batchnorm(norm, bank, np.arange(1000), preprocess, engine, 0)
+    np.testing.assert_allclose(norm.running_var.numpy(), shades.astype(float).var(), rtol=0.1)
