@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--students", nargs="+", default=["timm/mobilenetv4_conv_small"], help="family/name")
     options.add_argument("--epochs", type=float, default=4.0, help="distillation of each student, over all views")
     options.add_argument("--loss-epochs", type=float, default=1.0, help="each run of the comparison of losses; 0: none")
+    options.add_argument("--no-scratch", action="store_true", help="leave the students from random weights out")
     options.add_argument("--views", type=int, default=2, help="views of each transfer image")
     options.add_argument("--stop-after", help="name of the last step to run")
     options.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
@@ -120,6 +121,8 @@ def steps(given: argparse.Namespace, parts: dict[str, Path]) -> list[Step]:
     for student in given.students:
         name = short(student)
         all_steps.append(distill(f"distill-{name}", student, LOSSES[0], given.epochs))
+        if given.no_scratch:
+            continue
         scratch = ["train", "scratch", "--student", student, *labels, *size, *seed]
         all_steps.append(_step(f"scratch-{name}", [*scratch, "--augment", "light"], given.work / f"scratch-{name}"))
     for student in given.students:
@@ -180,8 +183,9 @@ def rows(given: argparse.Namespace) -> list[dict[str, Any]]:
         found.append(
             {"what": f"distilled, {given.k} labels a class", "network": student, **read(run / "result.json"), **size}
         )
-        scratch = read(given.work / f"scratch-{name}" / "result.json")
-        found.append({"what": f"scratch, {given.k} labels a class", "network": student, **scratch})
+        if not given.no_scratch:
+            scratch = read(given.work / f"scratch-{name}" / "result.json")
+            found.append({"what": f"scratch, {given.k} labels a class", "network": student, **scratch})
     if given.loss_epochs:
         for loss in LOSSES:
             result = read(given.work / f"loss-{loss.replace('+', '-')}" / "result.json")

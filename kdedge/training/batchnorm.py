@@ -4,6 +4,11 @@ Running averages lag behind weights that move fast and behind averaged ones; in 
 (held-out R2 of -27,202 at a cosine of 0.51 was seen). Measuring them again before every evaluation cures it, if the batches
 are mixed: batches of one class each, as sorted images make them, vary too little, and outputs explode all the same (R2 of
 -248,115 at a cosine of 0.85, on CIFAR-10).
+
+Some channels, above all of depthwise convolutions, are silent for nearly every image: their variance is measured as nothing, and
+the rare image that wakes them explodes in eval mode, which a batch's own statistics never let happen. So no variance is less than
+a share of the layer's median. On a MobileNetV4 halfway through its training on CIFAR-10 that changed 171 of 12,544 channels, and
+the held-out R2 from -14.7 to 0.57; the cosine stayed 0.79.
 """
 
 from collections.abc import Iterable
@@ -14,10 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["SETTLED", "mixed_batches", "reestimate"]
+__all__ = ["FLOOR", "SETTLED", "mixed_batches", "reestimate"]
 
 SETTLED = 1024
 """Views that statistics are re-estimated from, at most."""
+
+FLOOR = 0.1
+"""The least variance of a channel, in medians of its layer's."""
 
 
 def mixed_batches(count: int, seed: int, most: int = SETTLED, size: int = 64) -> list[NDArray[np.int64]]:
@@ -32,6 +40,8 @@ def mixed_batches(count: int, seed: int, most: int = SETTLED, size: int = 64) ->
 
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set every BatchNorm's running mean and variance to the plain average over ``batches``; leaves eval mode on.
+
+    Variances below :data:`FLOOR` times the median of their layer are raised to it.
 
     Args:
         network: changed in place.
@@ -54,4 +64,6 @@ def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
             network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        if started and norm.running_var is not None:
+            norm.running_var.clamp_(min=FLOOR * float(norm.running_var.median()))
     network.eval()

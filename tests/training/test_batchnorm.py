@@ -7,7 +7,7 @@ from torch import nn
 
 from kdedge.preprocess import Preprocess
 from kdedge.training.activations import ViewBank
-from kdedge.training.batchnorm import mixed_batches, reestimate
+from kdedge.training.batchnorm import FLOOR, mixed_batches, reestimate
 from kdedge.training.engine import Engine
 from kdedge.training.metrics import cosine_similarity, r2_variance_weighted
 from kdedge.training.pretrain import settle_batchnorm
@@ -135,3 +135,16 @@ def test_sorted_images_are_settled_like_mixed_ones(way):
         bank = ViewBank(images, np.zeros((1000, 2), np.float32), np.arange(1000))
         settle_batchnorm(norm, bank, np.arange(1000), preprocess, engine, 0)
     np.testing.assert_allclose(norm.running_var.numpy(), shades.astype(float).var(), rtol=0.1)
+
+
+def test_a_channel_that_is_silent_for_nearly_all_images_does_not_explode():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(6, affine=False)
+    given = torch.randn(400, 6) * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 0.0])
+    reestimate(nn.Sequential(norm), given.split(50))
+    variances = np.mean([x.double().var(0).numpy() for x in given.split(50)], 0)
+    floor = FLOOR * np.sort(variances)[2]  # torch's median of six is the third
+    np.testing.assert_allclose(norm.running_var.numpy(), np.maximum(variances, floor), rtol=1e-5)
+    awake = torch.zeros(1, 6)
+    awake[0, 5] = 3.0
+    assert float(norm(awake)[0, 5]) < 6.0  # 949 with the epsilon alone
