@@ -5,10 +5,10 @@ Running averages lag behind weights that move fast and behind averaged ones; in 
 are mixed: batches of one class each, as sorted images make them, vary too little, and outputs explode all the same (R2 of
 -248,115 at a cosine of 0.85, on CIFAR-10).
 
-Some channels, above all of depthwise convolutions, are silent for nearly every image: their variance is measured as nothing, and
-the rare image that wakes them explodes in eval mode, which a batch's own statistics never let happen. So no variance is less than
-a share of the layer's median. On a MobileNetV4 halfway through its training on CIFAR-10 that changed 171 of 12,544 channels, and
-the held-out R2 from -14.7 to 0.57; the cosine stayed 0.79.
+Some channels, above all of depthwise convolutions, are silent for nearly every image: their variance is measured as nothing,
+and the rare image that wakes them explodes in eval mode, which a batch's own statistics never let happen. So no variance is
+less than a share of the layer's median. On a MobileNetV4 halfway through its training on CIFAR-10 that changed 171 of 12,544
+channels, and the held-out R2 from -14.7 to 0.57; the cosine stayed 0.79.
 """
 
 from collections.abc import Iterable
