@@ -200,7 +200,9 @@ def generate(
         str | None,
         typer.Option(metavar="SHAPE", help="Of one latent: 512, or 100,1,1 [default: what the file says, else 512]."),
     ] = None,
-    values: Annotated[str, typer.Option(help="Range of the generator's pixels: -1:1, 0:1 or 0:255.")] = "-1:1",
+    values: Annotated[
+        str | None, typer.Option(help="Range of the generator's pixels: -1:1, 0:1 or 0:255. [default: -1:1]")
+    ] = None,
     truncation: Annotated[
         float | None, typer.Option(metavar="PSI", help="Nearer to the mean image below 1; needs such an input.")
     ] = None,
@@ -232,7 +234,7 @@ def generate(
     numbers = _range(seeds)
     if generator is not None and weights is not None:
         raise DataError("give --generator FILE, or --weights FILE for the packaged one, not both.")
-    given = {"--latent": latent, "--truncation": truncation, "--class": label, "--classes": classes}
+    given = {"--latent": latent, "--values": values, "--truncation": truncation, "--class": label, "--classes": classes}
     if generator is None and (named := [name for name, value in given.items() if value is not None]):
         raise DataError(f"{named[0]} is for --generator FILE; the packaged generator has no such input.")
     shape = _sizes(latent) if latent is not None else None
@@ -247,7 +249,7 @@ def generate(
     else:
         from kdedge.training.generator_file import GeneratorInput, load_generator
 
-        make, digest = load_generator(generator, GeneratorInput(shape, values, truncation, label, classes))
+        make, digest = load_generator(generator, GeneratorInput(shape, values or "-1:1", truncation, label, classes))
     images.claim(out, {"generator": digest, "size": size, "shard_images": shard_images if shards else None})
     with progress_bar("Generating images") as advance:
         if shards:

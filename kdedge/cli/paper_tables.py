@@ -20,7 +20,8 @@ Transfer = Annotated[
     typer.Option("--transfer", help="Unlabelled images; else the images of train/ that are not drawn."),
 ]
 ScaleName = Annotated[
-    str, typer.Option("--scale", help="smoke (a minute), small (two CPU cores, within an hour) or full (a GPU).")
+    str,
+    typer.Option("--scale", help="smoke (minutes, to try it), small (two CPU cores, within an hour) or full (a GPU)."),
 ]
 Seeds = Annotated[int, typer.Option("--seeds", help="Runs of each method; at least 3, except at smoke.")]
 PerClass = Annotated[int, typer.Option("--k", help="Labelled images a class; a fifth of them are for validation.")]
@@ -101,7 +102,11 @@ def tables(
         k=k,
         split_seed=split_seed,
     )
-    done = make_tables(plan, images, out, resume=resume, recompute=recompute, bars=progress_bar, say=_say)
+    try:
+        done = make_tables(plan, images, out, resume=resume, recompute=recompute, bars=progress_bar, say=_say)
+    except KeyboardInterrupt:
+        _say(f"finished cells are kept below {out}; the same command with --resume goes on from there")
+        raise
     print(js.dumps(done) if json else markdown(done))
     _say(f"written: {out / 'tables.md'}, {out / 'tables.json'} and the figures beside them")
 

@@ -62,8 +62,8 @@ def fit(
 
 @app.command("list", short_help="Networks that teach or learn.")
 def list_networks(
-    containing: Annotated[str, typer.Argument(help="Part of the name, resnet for one.")] = "",
-    json: options.Json = False,
+    containing: Annotated[str, typer.Argument(metavar="[PART]", help="Part of the name, resnet for one.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the names as JSON on stdout.")] = False,
 ) -> None:
     """List the networks by name; all of them can be teachers and students.
 

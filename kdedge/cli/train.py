@@ -215,4 +215,7 @@ def run_fit(method: str, given: Mapping[str, Any], **more: Any) -> None:
                 )
             )
             print(f"{part:6s}{words}")
-    print(f"next: kdedge export {done.run.path} --int8")
+    if method == "teacher":
+        print(f"next: kdedge distill --teacher run:{done.run.path} --transfer DIR --train DIR --out runs/student")
+    else:
+        print(f"next: kdedge export {done.run.path} --int8")

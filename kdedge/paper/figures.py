@@ -63,9 +63,10 @@ def _draw(curves: Sequence[tuple[Method, Sequence[Mapping[str, Any]]]], title: s
             if not points:
                 continue
             color = f"C{names.index(method.name) % 10}"
-            label = None if method.name in labelled else method.name
+            name = f"{method.name} (triplets)" if method.kind == "oneshot" and key != "loss" else method.name
+            label = None if method.name in labelled else name
             labelled.add(method.name)
-            style = {"marker": "o", "markersize": 3} if key != "loss" else {}
+            style = {"marker": "o", "markersize": 3} if key != "loss" or len(points) < 3 else {}
             axes.plot([p[0] for p in points], [p[1] for p in points], color=color, label=label, linewidth=1.1, **style)
         if key == "val_accuracy":
             _add_training(axes, curves, names)

@@ -41,7 +41,9 @@ def _draw(
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    left.plot([r["epoch"] for r in steps], [r["loss"] for r in steps], color="#1f5fbf")
+    left.plot(
+        [r["epoch"] for r in steps], [r["loss"] for r in steps], color="#1f5fbf", marker="o" if len(steps) < 3 else None
+    )
     left.set(title="training loss", xlabel="epoch")
     for key, name, color in lines:
         known = [record for record in evaluations if key in record]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from kdedge.errors import DataError
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars, no_bars
 from kdedge.training.baselines.maml import Adaptation
@@ -144,11 +145,14 @@ def fit_meta(
 
 def _refuse_small(config: FitConfig, parts: Parts, shape: TaskShape) -> None:
     """Tasks and triplets must be there in every part, or a long training would end with an error."""
-    for part in (parts.train, parts.val, parts.test):
-        if part and config.method == "maml":
-            shape.draw(part.labels, (config.seed,))
-        elif part:
-            fixed_triplets(part.labels, config.seed, len(part.labels))
+    for name, part in (("training", parts.train), ("validation", parts.val), ("test", parts.test)):
+        try:
+            if part and config.method == "maml":
+                shape.draw(part.labels, (config.seed,))
+            elif part:
+                fixed_triplets(part.labels, config.seed, len(part.labels))
+        except DataError as error:
+            raise DataError(f"{name} images: {error}") from error
 
 
 def _triplets(trunk: torch.nn.Module, part: Labelled, preprocess: Preprocess, engine: Engine, seed: int) -> float:

@@ -5,6 +5,7 @@ The first input is the latent z. Inputs named like :data:`CLASS` get the class a
 ``RandomState(seed).randn(...)``, as in StyleGAN2-ADA's own scripts, so their seed 7 and ours are the same picture.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -126,7 +127,9 @@ def _device() -> torch.device:
 
 
 def _script(file: Path) -> _Network:
-    module = torch.jit.load(str(file), map_location=_device()).eval()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is on its way out; many generators are still in it
+        module = torch.jit.load(str(file), map_location=_device()).eval()  # type: ignore[no-untyped-call]
     names = tuple(argument.name for argument in module.forward.schema.arguments[1:] if not argument.has_default_value())
     return _torch_network(module, names, dict.fromkeys(names))
 

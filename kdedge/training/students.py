@@ -153,7 +153,10 @@ def _reach(name: str, create: Callable[[], nn.Module]) -> nn.Module:
     except Exception as error:  # hub clients raise whatever their transport does
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         reason = reason[:200].rstrip(".")
-        raise ModelError(f"{name}: the network or its weights cannot be had: {reason}.") from error
+        raise ModelError(
+            f"{name}: the network or its weights cannot be had: {reason}; a file of weights can be given instead "
+            "(--teacher-weights, --student-weights or --weights FILE)."
+        ) from error
     finally:
         logging.disable(level)
 
