@@ -43,7 +43,7 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, size: int, say: object) -> None:
         raise ModelError(f"{name}: no hub in a test")
 
-    monkeypatch.setattr(students, "_pretrained_trunk", refuse)
+    monkeypatch.setattr(students, "pretrained_trunk", refuse)
 
 
 def make(plan: Plan, data: PaperData, out: Path, **options: bool) -> dict[str, object]:
