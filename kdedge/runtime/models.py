@@ -7,7 +7,7 @@ from kdedge.errors import ModelError
 
 __all__ = ["DEFAULT_ZOO", "default_model", "zoo_folder", "zoo_models"]
 
-DEFAULT_ZOO = "faces-openpeople"
+DEFAULT_ZOO = "cifar10"
 """The zoo's entry that is taken when nothing else is there."""
 
 EXPORTS = ("student.int8.onnx", "student.onnx")
