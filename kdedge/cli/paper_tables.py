@@ -21,7 +21,7 @@ Transfer = Annotated[
 ]
 ScaleName = Annotated[
     str,
-    typer.Option("--scale", help="smoke (minutes, to try it), small (two CPU cores, within an hour) or full (a GPU)."),
+    typer.Option("--scale", help="smoke (minutes, to try it), small (two CPU cores, about an hour) or full (a GPU)."),
 ]
 Seeds = Annotated[int, typer.Option("--seeds", help="Runs of each method; at least 3, except at smoke.")]
 PerClass = Annotated[int, typer.Option("--k", help="Labelled images a class; a fifth of them are for validation.")]
