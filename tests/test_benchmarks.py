@@ -15,6 +15,7 @@ from kdedge.card import ModelCard
 from kdedge.errors import DataError
 from kdedge.files import sha256_of
 from kdedge.runtime.classifier import Classifier
+from kdedge.runtime.models import DEFAULT_ZOO
 from kdedge.training.config import DistillConfig, read_config, write_config
 from tests.conftest import color_card, write_color_model
 
@@ -333,6 +334,10 @@ def test_zoo_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="at most 10"):
         zoo.main([str(finished_run(tmp_path)), "x", "--models", str(tmp_path / "models")])
     assert not (tmp_path / "models").exists()
+
+
+def test_the_default_is_an_entry() -> None:
+    assert DEFAULT_ZOO in {entry.name for entry in ENTRIES}
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

@@ -8,7 +8,7 @@ import pytest
 
 from kdedge.errors import ModelError
 from kdedge.runtime import models
-from kdedge.runtime.models import DEFAULT_ZOO, default_model, zoo_models
+from kdedge.runtime.models import DEFAULT_ZOO, default_model
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,3 @@ def test_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("KDEDGE_MODEL", "absent")
     with pytest.raises(ModelError, match="absent: no such model"):
         default_model()
-
-
-def test_the_default_is_in_the_zoo():
-    assert DEFAULT_ZOO in zoo_models()
