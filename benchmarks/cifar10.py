@@ -171,6 +171,7 @@ def rows(given: argparse.Namespace) -> list[dict[str, Any]]:
 
     def read(path: Path) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value.pop("run", None)  # a folder of this machine
         return value
 
     teacher = read(given.work / "teacher" / "result.json")
