@@ -26,12 +26,30 @@ def np_bce(p, t):
     return -np.mean(concept * np.log(said) + (1 - concept) * np.log(1 - said))
 
 
+def np_srd(p, t):
+    a, b = ((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) for x in (p, t))
+    return np.log((np.abs(a - b) ** 4).sum() + 1e-8)
+
+
+def np_relational(p, t):
+    """Park et al., equation 4 with psi of equation 5, over all ordered pairs of different images."""
+
+    def relative(x):
+        distances = np.array([[np.linalg.norm(a - b) for b in x] for a in x])
+        pairs = distances[~np.eye(len(x), dtype=bool)]
+        return pairs / pairs.mean()
+
+    return np_smooth_l1(relative(p), relative(t))
+
+
 FORMULAS = {
     "mse": np_mse,
     "cosine": np_cosine,
     "mse+cosine": lambda p, t: np_mse(p, t) + 2 * np_cosine(p, t),
     "smoothl1+cosine": lambda p, t: 0.1 * np_smooth_l1(p, t) + 0.9 * np_cosine(p, t),
     "bce": np_bce,
+    "srd": np_srd,
+    "mse+relational": lambda p, t: np_mse(p, t) + 25 * np_relational(p, t),
 }
 
 
