@@ -1,22 +1,11 @@
-"""Seeded views of an image: the same (image, view, seed) gives the same pixels, bit for bit, on every run."""
+"""What may happen to an image in a view: probabilities and ranges."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torchvision.transforms import InterpolationMode, v2
 
 from kdedge.errors import RunError
 
-if TYPE_CHECKING:
-    from kdedge.preprocess import Image
-
-__all__ = ["Augment", "make_view", "one_thread"]
+__all__ = ["Augment"]
 
 
 @dataclass(frozen=True)
@@ -98,59 +87,3 @@ class Augment:
         if name not in makers:
             raise RunError(f"unknown augmentation {name!r}; choose one of {', '.join(makers)}.")
         return makers[name]()
-
-    def transform(self) -> v2.Transform:
-        """The transform; it draws from torch's global generator."""
-        return v2.Compose(
-            [
-                v2.RandomHorizontalFlip(self.flip),
-                *self._affine(),
-                *_sometimes(v2.ColorJitter(*self.jitter), self.jitter_p),
-                v2.RandomApply([v2.GaussianBlur(list(self.blur_kernel), self.blur_sigma)], self.blur),
-                *([v2.RandomErasing(self.erase, self.erase_area)] if self.erase else []),
-            ]
-        )
-
-    def _affine(self) -> list[v2.Transform]:
-        shift, mode = (self.shift, self.shift), InterpolationMode.BILINEAR
-        if self.rotate_p == self.zoom_p == 1.0:  # one interpolation instead of two
-            return [v2.RandomAffine(self.rotate, shift, self.zoom, interpolation=mode)]
-        turn = v2.RandomAffine(self.rotate, interpolation=mode)
-        scale = v2.RandomAffine(0, shift if self.shift else None, self.zoom, interpolation=mode)
-        return [*_sometimes(turn, self.rotate_p), *_sometimes(scale, self.zoom_p)]
-
-
-def _sometimes(transform: v2.Transform, probability: float) -> list[v2.Transform]:
-    if probability == 0.0:
-        return []
-    return [transform] if probability == 1.0 else [v2.RandomApply([transform], probability)]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Make views on one thread: for an image of 64 pixels, several threads take five times the CPU time (2 cores)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def make_view(image: "Image", transform: v2.Transform, number: int, view: int, seed: int) -> NDArray[np.uint8]:
-    """View ``view`` of image ``number``; view 0 is the image itself.
-
-    Args:
-        image: uint8, (S, S, 3), RGB.
-        transform: from :meth:`Augment.transform`.
-
-    Returns:
-        uint8, (S, S, 3), RGB.
-    """
-    if view == 0:
-        return image
-    key = int.from_bytes(sha256(f"{seed}/{number}/{view}".encode()).digest()[:8], "big") >> 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key)
-        pixels: torch.Tensor = transform(torch.from_numpy(image).permute(2, 0, 1))
-    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kdedge.training.activations import ViewBank
-from kdedge.training.augment import Augment, make_view, one_thread
+from kdedge.training.augment import Augment
+from kdedge.training.make_views import make_views
 
 __all__ = ["BankSource", "Source", "ViewSource"]
 
@@ -41,10 +43,9 @@ class ViewSource:
         """See :class:`Source`."""
         if self.augment is None:
             return np.asarray(self.images[indices])
-        transform = self.augment.transform()
-        with one_thread():
-            views = [make_view(self.images[i], transform, i, epoch + 1, self.seed) for i in indices.tolist()]
-        return np.stack(views)
+        pixels = torch.from_numpy(self.images[indices]).permute(0, 3, 1, 2)
+        views = make_views(pixels, indices, np.full(len(indices), epoch + 1), self.augment, self.seed)
+        return views.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 @dataclass(frozen=True)
