@@ -40,7 +40,7 @@ class Told:
     def bar(self, title: str) -> Iterator[Any]:
         self.bars[title] = (0, 0)
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: int, total: int, note: str = "") -> None:
             assert (0, 0) <= self.bars[title] <= (done, done)
             self.bars[title] = (done, total)
 

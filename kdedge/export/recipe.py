@@ -143,7 +143,9 @@ def export_student(
                 calibrating,
                 heldout=heldout,
                 target=profile,
-                progress=lambda done, total: tell(_VERIFIED + (_CALIBRATED - _VERIFIED) * done // total, _DONE),
+                progress=lambda done, total, _note="": tell(
+                    _VERIFIED + (_CALIBRATED - _VERIFIED) * done // total, _DONE
+                ),
             )
             parity_int8 = parity(reference, onnx_logits(quantized_file, heldout, pre))
             fusion = int8_share(quantized_file)

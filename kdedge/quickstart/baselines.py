@@ -12,14 +12,14 @@ from kdedge.training.distill import Distilled
 from kdedge.training.engine import Engine
 from kdedge.training.finetune import fit_head
 from kdedge.training.inference import run_batches
-from kdedge.training.labelled import HEAD_VIEWS, embed_with
+from kdedge.training.labelled import embed_with
 from kdedge.training.loop import LoopConfig, start
 from kdedge.training.losses import loss_named
 from kdedge.training.pretrain import Regressor, pretrain
 from kdedge.training.students import build_student
 from kdedge.training.targets import Standardize
 from kdedge.training.teachers import Teacher
-from kdedge.training.views import first_views
+from kdedge.training.views import HEAD_VIEWS, first_views
 
 __all__ = ["Shift", "scratch_accuracy", "shift_accuracy"]
 

@@ -29,7 +29,7 @@ def write_story_report(story: Story) -> Path:
     gallery: dict[str, list[Image]] = {
         "labelled crops": _spread(list(material.train.images)),
         "augmented views, labels unused": _spread([np.asarray(bank.views[row]) for row in rows[1 :: len(rows) // 40]]),
-        "generated faces, unlabelled": _spread(list(material.transfer)),
+        "generated faces, unlabelled": _spread(list(np.asarray(material.transfer[:]))),
     }
     seed = story.summary["seed"]
     path = story.run.path / "report.html"

@@ -220,8 +220,12 @@ def _bench(exported: ExportResult, student: str, classes: int, bars: Bars) -> Co
         Candidate(student, "int8", exported.int8_path, exported.card.parameters),
     ]
     with bars("Making ResNet-50 for comparison") as progress:
-        fp32 = network_onnx(PAPER_TEACHER, CROP, "fp32", classes, lambda done, total: progress(done, 2 * total))
-        int8 = network_onnx(PAPER_TEACHER, CROP, "int8", classes, lambda done, total: progress(total + done, 2 * total))
+        fp32 = network_onnx(
+            PAPER_TEACHER, CROP, "fp32", classes, lambda done, total, _note="": progress(done, 2 * total)
+        )
+        int8 = network_onnx(
+            PAPER_TEACHER, CROP, "int8", classes, lambda done, total, _note="": progress(total + done, 2 * total)
+        )
     candidates += [
         Candidate(PAPER_TEACHER, "fp32", fp32, role="teacher"),
         Candidate(PAPER_TEACHER, "int8", int8, role="teacher"),
