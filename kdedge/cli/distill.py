@@ -22,6 +22,25 @@ def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
     return first, second, third
 
 
+def _or_auto(text: str, option: str, least: float) -> float:
+    """A number, or 0 for ``auto``."""
+    from kdedge.errors import RunError
+
+    if text == "auto":
+        return 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        raise RunError(f"{option} is {text!r}; a number or auto was expected.") from None
+    if not value > 0 or value < least:
+        raise RunError(
+            f"{option} is {text}; it must be at least {least:g}, or auto."
+            if least
+            else f"{option} is {text}; it must be above zero, or auto."
+        )
+    return value
+
+
 def distill(
     out: Annotated[Path, typer.Option(help="Run directory to write.")],
     teacher: Annotated[
@@ -30,7 +49,12 @@ def distill(
     student: Annotated[
         str, typer.Option(help="timm/NAME, torchvision/NAME or kdedge/convnet9.")
     ] = "timm/efficientnet_lite0",
-    transfer: Annotated[Path | None, typer.Option(help="Unlabelled images, any nesting.")] = None,
+    transfer: Annotated[
+        str | None,
+        typer.Option(
+            help="Unlabelled images, any nesting; or tar shards: DIR/{000..999}.tar, a folder of them, a URL."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Labelled class folders; a fifth becomes the validation set.")
     ] = None,
@@ -40,13 +64,28 @@ def distill(
     manifest: Annotated[
         Path | None, typer.Option(help="CSV file that holds the split, from 'kdedge data split', instead of folders.")
     ] = None,
-    loss: Annotated[str, typer.Option(help="mse, cosine, mse+cosine, smoothl1+cosine or bce.")] = "mse+cosine",
+    loss: Annotated[
+        str, typer.Option(help="mse, cosine, mse+cosine, smoothl1+cosine, srd, mse+relational or bce.")
+    ] = "mse+cosine",
+    targets: Annotated[
+        str, typer.Option(help="What is regressed, made of the teacher's activations: standardize, phi-s or raw.")
+    ] = "standardize",
+    teacher_mode: Annotated[
+        str, typer.Option(help="cached: replay activations of --views views; live: ask the teacher in every step.")
+    ] = "cached",
+    mixup: Annotated[
+        float, typer.Option(help="With --teacher-mode live: mix images in pairs (function matching), e.g. 1.")
+    ] = 0.0,
     epochs: Annotated[float | None, typer.Option(help="Passes over all views (10 if nothing is said).")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of --epochs.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time to train, instead of --epochs.")] = None,
     size: Annotated[int | None, typer.Option(help="Input of the student, pixels [default: the student's own].")] = None,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    batch: Annotated[
+        str, typer.Option(help="Images a step, of all processes together; auto: 32 on a CPU, 256 on a GPU.")
+    ] = "auto",
+    lr: Annotated[
+        str, typer.Option(help="Peak learning rate; auto: 3e-3 at a batch of 32, growing with its square root.")
+    ] = "auto",
     optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
     schedule: Annotated[
         str, typer.Option(help="cosine (with warm-up), inverse-sqrt (lr / sqrt(1 + epoch)) or constant.")
@@ -79,8 +118,26 @@ def distill(
     ] = None,
     teacher_color: Annotated[str | None, typer.Option(help="rgb or bgr.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto (the faster, measured).")] = "auto",
+    teacher_precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or auto (bf16 if faster and the activations agree).")
+    ] = "auto",
+    layout: Annotated[
+        str, typer.Option(help="Images in memory: channels_last, contiguous or auto (measured).")
+    ] = "auto",
+    compiled: Annotated[
+        str, typer.Option("--compile", help="torch.compile the student: on, off or auto (on a GPU, if it pays).")
+    ] = "auto",
+    threads: Annotated[str, typer.Option(help="CPU threads; auto: every core, or half of them if faster.")] = "auto",
+    stream: Annotated[
+        str, typer.Option(help="Tar shards: on reads them anew each epoch, off keeps decoded images, auto up to 32 GB.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out with its own settings.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on in --out with its own settings; with --teacher, begin if nothing is there."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON on stdout.")] = False,
 ) -> None:
@@ -94,6 +151,9 @@ def distill(
       kdedge distill --teacher run:runs/teacher --loss bce --connector --transfer photos/ --data labelled/ \\
           --optimizer adam --schedule inverse-sqrt --augment paper --epoch-images 8192 --epochs 100 --out runs/paper
       kdedge distill --resume --out runs/birds
+      kdedge distill --teacher timm/convnext_base --transfer 'laion/{00000..00999}.tar' --data labelled/ --out runs/big
+      accelerate launch --num-processes 4 -m kdedge distill --teacher timm/convnext_base --transfer photos/ \\
+          --data labelled/ --out runs/four
     """
     import json as js
     import sys
@@ -107,6 +167,8 @@ def distill(
             "give --teacher (timm/NAME, torchvision/NAME, run:DIR or onnx:FILE[:OUTPUT]), or --resume a run."
         )
     need_train_extra()
+    if resume and teacher is not None and not (out / "config.toml").is_file():
+        resume = False  # the same command begins a run and goes on with it: for jobs that may be stopped
     from kdedge.training.augment import Augment
     from kdedge.training.config import DistillConfig
     from kdedge.training.distill import distill as run_distill
@@ -123,19 +185,22 @@ def distill(
             teacher=teacher or "",
             student=student,
             out=str(out),
-            transfer=text(transfer),
+            transfer=transfer,
             data=text(data),
             train=text(train),
             val=text(val),
             test=text(test),
             manifest=text(manifest),
             loss=loss,
+            targets=targets,
+            teacher_mode=teacher_mode,
+            mixup=mixup,
             epochs=epochs,
             steps=steps,
             minutes=minutes,
             size=size,
-            batch=batch,
-            lr=lr,
+            batch=int(_or_auto(batch, "--batch", 2)),
+            lr=_or_auto(lr, "--lr", 0),
             weight_decay=weight_decay,
             views=views,
             train_views=train_views,
@@ -147,6 +212,11 @@ def distill(
             teacher_std=_triple(teacher_std, "--teacher-std"),
             teacher_color=teacher_color,
             precision=precision,
+            teacher_precision=teacher_precision,
+            layout=layout,
+            compile=compiled,
+            threads=int(_or_auto(threads, "--threads", 1)),
+            stream=stream,
             seed=seed,
             optimizer=optimizer,
             schedule=schedule,

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 __all__ = ["FLOOR", "SETTLED", "mixed_batches", "reestimate"]
 
 SETTLED = 1024
-"""Views that statistics are re-estimated from, at most."""
+"""Views of 64 pixels that statistics are re-estimated from, at most; of larger ones, which hold more, fewer."""
 
 FLOOR = 0.1
 """The least variance of a channel, in medians of its layer's."""

@@ -1,8 +1,9 @@
 """Checkpoints: safetensors beside JSON, never a pickle; each pair replaces the last one atomically."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,17 +13,19 @@ from kdedge.errors import RunError
 from kdedge.files import atomic_path, sha256_of, write_json
 from kdedge.training.loop import TrainingState
 
-__all__ = ["load_state", "load_weights", "save_state", "save_weights"]
+__all__ = ["below", "load_state", "load_weights", "read_about", "save_state", "save_tensors", "save_weights"]
+
+T = TypeVar("T")
 
 
 def save_weights(path: Path, network: nn.Module, about: dict[str, Any]) -> None:
     """Write ``path`` (.safetensors) and, beside it, ``about`` with the file's sha256 as JSON."""
-    _write(path, dict(network.state_dict()), about)
+    save_tensors(path, dict(network.state_dict()), about)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint; RunError if it is missing or is not what its JSON says."""
-    about = _read_about(path)
+    about = read_about(path)
     if about["sha256"] != sha256_of(path):
         raise RunError(f"{path}: the checkpoint is damaged (its sha256 is not the one in {path.stem}.json).")
     return load_file(path)
@@ -35,18 +38,18 @@ def save_state(path: Path, state: TrainingState, about: dict[str, Any]) -> None:
     tensors |= {f"averaged.{key}": value for key, value in state.averaged.state_dict().items()}
     for number, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in slots.items()}
-    _write(path, tensors, {**about, "step": state.step, "elapsed": state.elapsed})
+    save_tensors(path, tensors, {**about, "step": state.step, "elapsed": state.elapsed})
 
 
 def load_state(path: Path, state: TrainingState) -> None:
     """Put a checkpoint of :func:`save_state` back into a freshly started ``state`` of the same networks."""
     tensors = load_weights(path)
-    about = _read_about(path)
+    about = read_about(path)
     try:
-        state.model.load_state_dict(_below(tensors, "model."))
-        state.averaged.load_state_dict(_below(tensors, "averaged."))
+        state.model.load_state_dict(below(tensors, "model."))
+        state.averaged.load_state_dict(below(tensors, "averaged."))
         slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below(tensors, "optimizer.").items():
+        for key, value in below(tensors, "optimizer.").items():
             number, _, name = key.partition(".")
             slots.setdefault(int(number), {})[name] = value
         torch.set_rng_state(tensors["random"])
@@ -57,17 +60,20 @@ def load_state(path: Path, state: TrainingState) -> None:
     state.step, state.elapsed = int(about["step"]), float(about["elapsed"])
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Entries whose names begin with ``prefix``, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write tensors as ``path`` (.safetensors) and, beside it, ``about`` with the file's sha256 as JSON."""
     with atomic_path(path) as temporary:
         save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
     write_json(path.with_suffix(".json"), {**about, "sha256": sha256_of(path)})
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON beside a checkpoint; RunError if either is missing or the JSON is damaged."""
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise RunError(f"{path}: no such checkpoint (a .safetensors and a .json of that name).")
     try:

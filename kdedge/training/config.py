@@ -15,6 +15,17 @@ from kdedge.training.augment import Augment
 
 __all__ = ["DistillConfig", "read_config", "write_config"]
 
+CHOICES = {
+    "precision": ("auto", "fp32", "bf16"),
+    "teacher_precision": ("auto", "fp32", "bf16"),
+    "layout": ("auto", "channels_last", "contiguous"),
+    "compile": ("auto", "on", "off"),
+    "teacher_mode": ("cached", "live"),
+    "targets": ("standardize", "phi-s", "raw"),
+    "stream": ("auto", "on", "off"),
+}
+"""Settings that are one of a few words."""
+
 
 @dataclass(frozen=True)
 class DistillConfig:
@@ -28,7 +39,19 @@ class DistillConfig:
         epochs: passes over all views; or ``steps``; or ``minutes`` of training.
         views: views of each transfer image; ``train_views``: of each labelled image (0 keeps them out of pre-training).
         heldout: share of the transfer images that is never trained on and measures R2, cosine and k-NN agreement.
-        precision: ``fp32``, ``bf16`` or ``auto`` (the faster, measured at start).
+        batch: images of a step, of all processes together; 0 for 32 on a CPU and 256 on a GPU.
+        lr: peak learning rate; 0 for 3e-3 at a batch of 32, growing with the square root of the batch (AdamW's rule: Malladi
+            et al., arXiv 2205.10287).
+        targets: what the student regresses, made of the teacher's activations: ``standardize``, ``phi-s`` or ``raw``.
+        teacher_mode: ``cached`` replays activations of ``views`` views; ``live`` asks the teacher in every step, about other
+            views in every epoch, which ``mixup`` above 0 mixes in pairs.
+        precision: ``fp32``, ``bf16`` or ``auto`` (the faster, measured at start); ``teacher_precision`` likewise, where the
+            activations agree.
+        layout: of images in memory, ``channels_last``, ``contiguous`` or ``auto`` (measured).
+        compile: ``on``, ``off`` or ``auto`` (on a GPU, if it pays, measured; off on a CPU).
+        threads: of a CPU; 0 for the number of cores, or half of it if that is faster (measured).
+        stream: read tar shards anew in every epoch (``on``), or keep their decoded images on disk (``off``); ``auto`` keeps
+            up to 32 GB.
         optimizer, schedule: as in :class:`~kdedge.training.loop.LoopConfig`.
         epoch_images: views that an epoch draws at random; 0 for all (the paper: 8192 of 102,400).
         head: ``frozen`` fits the last layer alone, ``unfrozen`` then fine-tunes the whole network on the labels (S11) for
@@ -46,12 +69,15 @@ class DistillConfig:
     test: str | None = None
     manifest: str | None = None
     loss: str = "mse+cosine"
+    targets: str = "standardize"
+    teacher_mode: str = "cached"
+    mixup: float = 0.0
     epochs: float | None = None
     steps: int | None = None
     minutes: float | None = None
     size: int | None = None
-    batch: int = 32
-    lr: float = 3e-3
+    batch: int = 0
+    lr: float = 0.0
     weight_decay: float = 0.05
     views: int = 2
     train_views: int = 20
@@ -64,6 +90,11 @@ class DistillConfig:
     teacher_std: tuple[float, float, float] | None = None
     teacher_color: str | None = None
     precision: str = "auto"
+    teacher_precision: str = "auto"
+    layout: str = "auto"
+    compile: str = "auto"
+    threads: int = 0
+    stream: str = "auto"
     seed: int = 0
     optimizer: str = "adamw"
     schedule: str = "cosine"
@@ -91,11 +122,11 @@ class DistillConfig:
             raise RunError("--data sets its own validation images aside; give --val together with --train DIR.")
         if (self.val or self.test) and not (self.train or self.data):
             raise RunError("--val and --test need labelled images to train on: give --train DIR.")
-        if self.batch < 2:
-            raise RunError(f"--batch is {self.batch}; it must be at least 2 (BatchNorm compares images).")
-        if not self.lr > 0 or self.weight_decay < 0:
+        if self.batch < 2 and self.batch != 0:
+            raise RunError(f"--batch is {self.batch}; it must be at least 2 (BatchNorm compares images), or auto.")
+        if not self.lr >= 0 or self.weight_decay < 0:
             raise RunError(
-                f"--lr {self.lr:g} must be above zero and --weight-decay {self.weight_decay:g} not below it."
+                f"--lr {self.lr:g} must be above zero (or auto) and --weight-decay {self.weight_decay:g} not below it."
             )
         if self.seed < 0:
             raise RunError(f"--seed is {self.seed}; it must not be negative.")
@@ -103,8 +134,16 @@ class DistillConfig:
             raise RunError("--views must be at least 1 and --train-views at least 0.")
         if not 0 < self.heldout < 0.5:
             raise RunError(f"--heldout is {self.heldout}; it must lie between 0 and 0.5.")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise RunError(f"--precision is {self.precision!r}; choose auto, fp32 or bf16.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                option = "--" + name.replace("_", "-")
+                raise RunError(f"{option} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+        if self.mixup < 0 or (self.mixup and self.teacher_mode != "live"):
+            raise RunError(
+                f"--mixup is {self.mixup:g}; above 0 it needs --teacher-mode live, for mixed images have no cached activations."
+            )
+        if self.threads < 0:
+            raise RunError(f"--threads is {self.threads}; it must be at least 1, or auto.")
         if self.epoch_images < 0 or 0 < self.epoch_images < self.batch:
             raise RunError(f"--epoch-images is {self.epoch_images}; it must be 0 (all) or at least --batch.")
         if self.head not in ("frozen", "unfrozen"):

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from kdedge.data.check import read_images
 from kdedge.data.folder import LabelledImages, class_folders, find_images
 from kdedge.data.manifest import read_manifest
+from kdedge.data.shard_list import expand_shards, is_sharded
 from kdedge.data.split import hold_out
 from kdedge.errors import DataError
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars
 from kdedge.training.config import DistillConfig
+from kdedge.training.image_store import decoded
+from kdedge.training.joined import Picked, RowArray
 
 __all__ = [
     "Labelled",
@@ -28,6 +31,9 @@ __all__ = [
     "refuse_leaks",
     "require_folders",
 ]
+
+MOST_HELDOUT = 4096
+"""Transfer images that are held out, at most: an evaluation should not take longer the more images there are."""
 
 Say = Callable[[str], None]
 
@@ -71,7 +77,7 @@ class Material:
 
     classes: tuple[str, ...]
     transfer_paths: list[Path]
-    transfer: NDArray[np.uint8]
+    transfer: RowArray
     train: Labelled | None
     val: Labelled | None
     test: Labelled | None
@@ -89,7 +95,7 @@ class Material:
     def heldout_images(self) -> NDArray[np.uint8]:
         """Their pixels, in that order: (N, S, S, 3)."""
         parts = [self.train.images[self.held_train]] if self.train else []
-        parts += [self.transfer[self.held_transfer]] + ([self.val.images] if self.val else [])
+        parts += [np.asarray(self.transfer[self.held_transfer])] + ([self.val.images] if self.val else [])
         return np.concatenate(parts)
 
     def _paths(self, held: bool) -> list[Path]:
@@ -105,7 +111,9 @@ class Material:
 
 def require_folders(config: DistillConfig) -> None:
     """Look at the folders before anything slow begins; raises DataError as the readers do."""
-    if config.transfer:
+    if config.transfer and is_sharded(config.transfer):
+        expand_shards(config.transfer)
+    elif config.transfer:
         find_images(config.transfer)
     if config.manifest:
         read_manifest(config.manifest)
@@ -136,11 +144,12 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
     if train:
         refuse_leaks(train, val, test)
     paths: list[Path] = []
-    images = np.empty((0, size, size, 3), np.uint8)
-    if config.transfer:
+    images: RowArray = np.empty((0, size, size, 3), np.uint8)
+    sharded = bool(config.transfer) and is_sharded(config.transfer or "")
+    if config.transfer and not sharded:
         found = find_images(config.transfer)
         with bars(f"Reading {len(found):,} transfer images") as progress:
-            read = read_images(found, fit, progress=progress)
+            read = decoded(found, fit, progress)
         _name_bad(read.bad, len(found), say)
         paths, images = [found[index] for index in read.kept], read.images
         seen = train if config.train_views else None  # a held-out transfer image must be no view that is trained on
@@ -148,9 +157,10 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
         keep = [index for index, image in enumerate(images) if _digest(image) not in reserved] if reserved else None
         if keep is not None and len(keep) < len(paths):
             say(f"left out {len(paths) - len(keep)} transfer images that are also labelled, validation or test images")
-            paths, images = [paths[index] for index in keep], images[keep]
+            paths, images = [paths[index] for index in keep], Picked(images, np.asarray(keep, np.int64))
     nothing = np.empty(0, np.int64)
-    held_transfer = hold_out(len(paths), config.heldout, config.seed)[1] if len(paths) > 1 else nothing
+    share = min(config.heldout, MOST_HELDOUT / max(len(paths), 1))
+    held_transfer = hold_out(len(paths), share, config.seed)[1] if len(paths) > 1 else nothing
     held_train = nothing
     if train and config.train_views and not val and len(train.labels) > 1:
         held_train = hold_out(len(train.labels), config.heldout, config.seed)[1]
@@ -158,7 +168,7 @@ def gather(config: DistillConfig, size: int, bars: Bars, say: Say) -> Material:
         len(paths) - len(held_transfer) + (len(train.labels) - len(held_train) if train and config.train_views else 0)
     )
     held = len(held_transfer) + len(held_train) + (len(val.labels) if val else 0)
-    if trained < 2 or held < 2:
+    if not sharded and (trained < 2 or held < 2):
         raise DataError(
             f"{trained + held} images are too few to train on and to hold some out; give more with --transfer."
         )

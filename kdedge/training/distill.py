@@ -1,39 +1,38 @@
 """The paper's method in one call: imitate the teacher on unlabelled images, freeze, fit the head on the labelled ones."""
 
-import importlib.metadata
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kdedge.card import ModelCard
-from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars, no_bars
-from kdedge.training.activations import ViewBank, build_bank
-from kdedge.training.checkpoint import load_state, save_state, save_weights
+from kdedge.training.activations import ViewBank
+from kdedge.training.checkpoint import load_weights, save_weights
 from kdedge.training.config import DistillConfig, read_config, write_config
 from kdedge.training.connector import with_connector
-from kdedge.training.curves import draw_curves
 from kdedge.training.datasets import Material, gather, require_folders
+from kdedge.training.distill_card import distill_card, short_name
+from kdedge.training.distill_guard import Laps, full_disk_in_words, no_trace_of_a_mistake
+from kdedge.training.distill_journal import DistillJournal
+from kdedge.training.distill_setup import fit_targets, loop_of, settle_rules, settle_speed
 from kdedge.training.engine import Engine, set_threads
-from kdedge.training.inference import as_input, run_batches
-from kdedge.training.labelled import fit_and_score
-from kdedge.training.loop import LoopConfig, Metrics, TrainingState, start
-from kdedge.training.losses import loss_named
-from kdedge.training.pretrain import Regressor, pretrain, regression_scores, settle_batchnorm
+from kdedge.training.feed import Live
+from kdedge.training.labelled import LabelledProbe, fit_and_score
+from kdedge.training.loop import LoopConfig, Metrics, start
+from kdedge.training.losses import NORMALISED, loss_named
+from kdedge.training.material_bank import bank_of, few_images
+from kdedge.training.pretrain import Regressor, order_of, pretrain
 from kdedge.training.run import Run
 from kdedge.training.students import Student, build_student, default_preprocess, default_size
-from kdedge.training.targets import Standardize
 from kdedge.training.teachers import Teacher, TeacherInput, build_teacher
+from kdedge.training.tune_teacher import tune_teacher
 from kdedge.training.unfreeze import unfreeze
 from kdedge.training.variant import PLAIN, Variant
-from kdedge.training.verdict import verdict
-from kdedge.training.views import split_rows, to_view, views_of_labelled
+from kdedge.training.views import split_rows, views_of_labelled
 
 __all__ = ["Distilled", "distill"]
 
@@ -50,6 +49,8 @@ class Distilled:
         rows: rows of the bank that were trained on.
         labelled_rows, labelled_classes: rows of the bank that show labelled images, and their class numbers.
         seconds: wall time by step.
+        images_per_s: that the student was trained on, evaluations not counted.
+        data_wait: share (0-1) of that time that was spent waiting for data.
     """
 
     run: Run
@@ -66,6 +67,8 @@ class Distilled:
     loop: LoopConfig
     engine: Engine
     seconds: dict[str, float]
+    images_per_s: float
+    data_wait: float
 
 
 def distill(
@@ -80,6 +83,9 @@ def distill(
 ) -> Distilled:
     """Distil a teacher into a student and leave a run directory.
 
+    Started by ``accelerate launch`` or ``torchrun`` it is one of several processes; all of them return, the main one has
+    written.
+
     Args:
         resume: go on in ``config.out``; its own settings are used, those of ``config`` are not looked at.
         overwrite: replace the run that is there.
@@ -87,18 +93,37 @@ def distill(
         minutes: asked for the time to train once the teacher is done, instead of ``config.minutes``.
 
     Raises:
-        KdedgeError: whatever is wrong with the input, before anything slow begins where that can be known.
+        KdedgeError: whatever is wrong with the input, before anything slow begins where that can be known; a full disk, which
+            leaves the last checkpoint whole.
     """
+    engine = Engine.choose()
+    if not engine.main:
+        bars, say = no_bars, _silent
     if resume:
         config = replace(read_config(Run.create(config.out, resume=True).config), out=config.out)
+    with full_disk_in_words(config.out), no_trace_of_a_mistake(config.out, engine, given=run is not None):
+        return _distill(config, engine, resume, overwrite, run, minutes, bars, say)
+
+
+def _distill(
+    config: DistillConfig,
+    engine: Engine,
+    resume: bool,
+    overwrite: bool,
+    run: Run | None,
+    minutes: Callable[[], float] | None,
+    bars: Bars,
+    say: Say,
+) -> Distilled:
     set_threads()
     loss = loss_named(config.loss)
     if run is None:
         Run.check(config.out, resume, overwrite)
     require_folders(config)
+    config = settle_rules(config, engine)
     size = config.size or default_size(config.student)
     preprocess = default_preprocess(config.student, size)
-    clock = _Clock()
+    clock = Laps()
     given = TeacherInput(config.teacher_size, config.teacher_mean, config.teacher_std, config.teacher_color)
     teacher = build_teacher(config.teacher, config.teacher_weights, given, say)
     torch.manual_seed(config.seed)
@@ -107,46 +132,39 @@ def distill(
 
     material = gather(config, max(size, teacher.preprocess.size), bars, say)
     clock.lap("read")
-    images, views = to_view(material, config)
-    with bars(f"Teacher sees {sum(views):,} views") as progress:
-        bank = build_bank(images, views, teacher, config.augment, config.seed, progress)
-    say(
-        f"teacher: {teacher.name}, {teacher.dim}-d activations of {len(bank):,} views ({'cached' if bank.reused else 'new'})"
-    )
+    precision = tune_teacher(teacher, few_images(material, config, teacher), config.teacher_precision, say)
+    config = replace(config, size=size, teacher_precision=engine.agree(precision))
+    run = _begin(run, config, engine, resume, overwrite)  # only now: what is wrong with the input leaves no trace
+    material, bank = bank_of(material, config, max(size, teacher.preprocess.size), teacher, engine, bars, say)
     clock.lap("teacher")
 
     if minutes:
         config = replace(config, minutes=minutes())
     rows, held = split_rows(bank, material, config)
-    standardize = Standardize.fit(bank.activations[rows])
-    if config.loss == "bce" and getattr(teacher, "concepts", False):
-        standardize = Standardize.identity(teacher.dim)
-    engine, loop = _settings(config, student, teacher, bank, rows, preprocess, say)
-    run = run or Run.create(config.out, resume, overwrite)  # only now: what is wrong with the input leaves no trace
-    if not resume:
-        write_config(run.config, replace(config, size=size, precision=engine.precision))  # resumed with the same
-    model = Regressor(student.trunk, student.dim, teacher.dim)
+    if bank.blocks is not None:  # with several processes, not all labelled rows are this one's
+        rows = np.intersect1d(rows, np.concatenate(bank.blocks))
+    targets, yardstick = fit_targets(config, teacher, bank, rows, engine, run)
+    config, engine = settle_speed(config, engine, student, teacher.dim, bank, rows, preprocess, say)
+    if engine.main:
+        write_config(run.config, config)  # resumed with the same
+    count = sum(engine.everyone(len(rows))) if bank.blocks is not None else len(rows)
+    loop = loop_of(config, engine, count, say)
+    order = order_of(bank, rows, loop, engine, config.epoch_images)
+    torch.manual_seed(config.seed)  # whatever was measured before
+    model = Regressor(student.trunk, student.dim, teacher.dim, normalised=config.loss in NORMALISED)
     engine.place(model)
     state = start(model, loop)
-    if resume and run.last.is_file():
-        load_state(run.last, state)
-        run.forget_after(state.step)
-        say(f"resumed at step {state.step}")
-    best: dict[str, Any] = {"cosine": -2.0, "weights": None, "scores": {}}
+    journal = DistillJournal(run, config, say, f"{config.student} imitating {short_name(config.teacher)}")
+    if resume:
+        journal.take_up(state, engine.main)
+        engine.wait()
+    if engine.world > 1:
+        torch.manual_seed(config.seed + 1000 * engine.rank)  # dropout differs between processes
 
     def log(record: Metrics) -> None:
-        run.log(record)
+        journal.log(record)
         if "cosine" in record:
-            say(
-                f"  epoch {record['epoch']:.1f}: held-out R2 {record['r2']:.3f}, cosine {record['cosine']:.3f}, "
-                f"k-NN {record['knn']:.2f}"
-            )
-            if record["cosine"] > best["cosine"]:
-                weights = {key: value.detach().clone() for key, value in state.averaged.module.state_dict().items()}
-                best.update(cosine=record["cosine"], weights=weights, scores=record)
-
-    def save(now: TrainingState) -> None:
-        save_state(run.last, now, {"student": config.student, "teacher": config.teacher})
+            journal.keep(state.averaged.module, record)
 
     with bars(f"Distilling into {config.student}") as progress:
         trained = pretrain(
@@ -154,37 +172,39 @@ def distill(
             bank,
             rows,
             held,
-            standardize,
+            targets,
             loss,
             preprocess,
             loop,
             engine,
             log,
-            save,
+            journal.save,
             progress,
             draw=config.epoch_images,
+            yardstick=yardstick,
+            live=Live(teacher, config.mixup) if config.teacher_mode == "live" else None,
+            probe=LabelledProbe.of(material, preprocess, engine),
+            note=journal.note,
+            order=order,
         )
     averaged = state.averaged.module
     assert isinstance(averaged, Regressor)
-    if best["weights"] is not None:
-        averaged.load_state_dict(best["weights"])
-    else:  # resumed after the last step
-        settle_batchnorm(averaged, bank, rows, preprocess, engine, config.seed)
-        predicted = run_batches(averaged, np.asarray(bank.views[held]), preprocess, engine)
-        best["scores"] = regression_scores(standardize(bank.activations[held]), predicted)
+    averaged.load_state_dict(load_weights(run.imitation))
     averaged.eval()
+    best: Metrics = engine.agree(journal.best)
     student.trunk, variant = averaged.trunk, PLAIN
     if config.connector:
         kept = with_connector(averaged.trunk, averaged.adapter)
         student = Student(kept, averaged.adapter.out_features, 2, student.weights)
         variant = Variant(connector=averaged.adapter.out_features)
     clock.lap("distill")
+    say(f"trained on {trained.images_per_s:.0f} images/s, {trained.data_wait:.1%} of the time waiting for data")
 
-    scores = {f"heldout_{key}": float(best["scores"][key]) for key in ("r2", "cosine", "knn")}
+    scores = {f"heldout_{key}": float(best[key]) for key in ("r2", "cosine", "knn")}
     labelled_rows, labelled_classes = views_of_labelled(bank, material)
     if material.train:
         student, found = fit_and_score(
-            student, averaged, teacher, standardize, material, bank, preprocess, engine, config.seed
+            student, averaged, teacher, targets, yardstick, material, bank, preprocess, engine, config.seed
         )
         scores |= found
         if config.head == "unfrozen":
@@ -203,21 +223,23 @@ def distill(
             )
             scores |= {f"frozen_{key}": scores[key] for key in tuned} | tuned
     clock.lap("head")
-    words = verdict(best["scores"])
-    card = _card(run, config, material, student, preprocess, scores, words, trained.steps, variant)
-    save_weights(run.best, student, {"step": trained.steps, **scores})
-    run.write_images(material.trained_paths(), material.heldout_paths())
-    run.write_card(card)
-    draw_curves(run.history(), run.path / "curves.png", title=f"{config.student} imitating {_short(config.teacher)}")
+    verdict = journal.verdict()
+    card = distill_card(run, config, material, student, preprocess, scores, verdict.words, trained.steps, variant)
+    if engine.main:
+        save_weights(run.best, student, {"step": trained.steps, **scores})
+        run.write_images(material.trained_paths(), material.heldout_paths())
+        run.write_card(card)
+        journal.draw(verdict)
+    engine.wait()
     clock.lap("write")
-    say(words)
+    say(verdict.words)
     return Distilled(
         run=run,
         card=card,
         student=student,
         teacher=teacher,
         scores=scores,
-        verdict=words,
+        verdict=verdict.words,
         material=material,
         bank=bank,
         rows=rows,
@@ -226,121 +248,20 @@ def distill(
         loop=loop,
         engine=engine,
         seconds=clock.seconds,
+        images_per_s=trained.images_per_s,
+        data_wait=trained.data_wait,
     )
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = now - self._last
-        self._last = now
-
-
-def _settings(
-    config: DistillConfig,
-    student: Student,
-    teacher: Teacher,
-    bank: ViewBank,
-    rows: NDArray[np.int64],
-    preprocess: Preprocess,
-    say: Say,
-) -> tuple[Engine, LoopConfig]:
-    """Resolve what was left open: precision, length."""
-    engine = Engine.choose()
-    precision = config.precision
-    if precision == "auto":
-        precision = _measured_precision(engine, config, student, teacher, bank, rows, preprocess)
-    engine = Engine(engine.device, precision)
-    seconds = 60.0 * config.minutes if config.minutes else None
-    steps = config.steps
-    if seconds is None and steps is None:
-        items = min(config.epoch_images or len(rows), len(rows))
-        steps = max(1, round((config.epochs or 10.0) * items / config.batch))
-    loop = LoopConfig(
-        steps,
-        seconds,
-        config.batch,
-        config.lr,
-        config.weight_decay,
-        evaluations=config.evaluations,
-        seed=config.seed,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
-    )
-    length = f"{steps} steps" if steps else f"{seconds:.0f} s"
-    say(
-        f"training: {length}, batches of {config.batch}, on {engine.device.type} in {precision}, "
-        f"{config.optimizer} lr {config.lr:g} {config.schedule}, loss {config.loss}, {len(rows):,} views"
-    )
-    return engine, loop
+def _begin(run: Run | None, config: DistillConfig, engine: Engine, resume: bool, overwrite: bool) -> Run:
+    """The run directory, with the settings in it, so that what is killed from here on can go on with ``resume``."""
+    if engine.main:
+        run = run or Run.create(config.out, resume, overwrite)
+        if not resume:
+            write_config(run.config, config)
+    engine.wait()
+    return run or Run(Path(config.out))
 
 
-def _measured_precision(
-    engine: Engine,
-    config: DistillConfig,
-    student: Student,
-    teacher: Teacher,
-    bank: ViewBank,
-    rows: NDArray[np.int64],
-    preprocess: Preprocess,
-) -> str:
-    """Time a step on a copy of the network, so that measuring leaves no trace in the weights."""
-    import copy
-
-    probe = engine.place(Regressor(copy.deepcopy(student.trunk), student.dim, teacher.dim)).train()
-    chosen = np.asarray(bank.views[rows[: config.batch]])
-
-    def step(trial: Engine) -> None:
-        with trial.autocast():
-            loss = probe(as_input(chosen, preprocess, trial)).float().square().mean()
-        loss.backward()
-
-    return engine.faster_precision(step)
-
-
-def _short(teacher: str) -> str:
-    return teacher.rsplit("/", 1)[-1] if teacher.startswith("onnx:") else teacher
-
-
-def _card(
-    run: Run,
-    config: DistillConfig,
-    material: Material,
-    student: Student,
-    preprocess: Preprocess,
-    scores: dict[str, float],
-    words: str,
-    steps: int,
-    variant: Variant,
-) -> ModelCard:
-    versions = {name: importlib.metadata.version(name) for name in ("kdedge", "torch", "torchvision", "timm", "numpy")}
-    counts = {
-        "transfer_images": len(material.transfer_paths),
-        "labelled_images": len(material.train.paths) if material.train else 0,
-        "heldout_images": len(material.heldout_paths()),
-    }
-    return ModelCard(
-        name=run.path.resolve().name,
-        labels=material.classes,
-        preprocess=preprocess,
-        student=config.student,
-        teacher=_short(config.teacher),
-        parameters=sum(parameter.numel() for parameter in student.parameters()),
-        scores={key: round(value, 6) for key, value in scores.items() if np.isfinite(value)},
-        provenance={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions,
-            "student_weights": student.weights,
-            "steps": steps,
-            "seed": config.seed,
-            "loss": config.loss,
-            "verdict": words,
-            "head": config.head,
-            "variant": variant.to_dict(),
-            **counts,
-        },
-    )
+def _silent(line: str) -> None:  # noqa: ARG001
+    return

@@ -1,14 +1,16 @@
-"""Where and in which precision a step runs: device, memory layout, autocast."""
+"""Where and in which precision a step runs: device, memory layout, autocast, processes. Accelerate does the work."""
 
 import contextlib
+import functools
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -26,27 +28,104 @@ def set_threads() -> None:
         torch.set_num_threads(usable_cores())
 
 
+@functools.cache
+def _accelerator() -> Accelerator:
+    # precision is this project's own choice, measured at start, so Accelerate is told of none
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="no",
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+
+
 @dataclass(frozen=True)
 class Engine:
-    """A device and a precision (``fp32`` or ``bf16``)."""
+    """A device, a precision (``fp32`` or ``bf16``) and a memory layout; one process or one of several.
+
+    Under ``accelerate launch`` or ``torchrun`` every process runs the same program on a share of each batch, and gradients are
+    averaged over them. What is written, only the main one writes.
+    """
 
     device: torch.device
     precision: str = "fp32"
+    channels_last: bool = True
+    compiled: bool = False
 
     @classmethod
     def choose(cls, precision: str = "fp32") -> "Engine":
-        """The GPU if there is one, else the CPU."""
-        return cls(torch.device("cuda" if torch.cuda.is_available() else "cpu"), precision)
+        """The GPU if there is one (that of this process), else the CPU."""
+        return cls(_accelerator().device, precision)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        return int(_accelerator().process_index)
+
+    @property
+    def world(self) -> int:
+        """How many processes there are."""
+        return int(_accelerator().num_processes)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.world > 1:
+            _accelerator().wait_for_everyone()
+
+    def agree(self, value: Any) -> Any:
+        """The main process's value, on all of them."""
+        if self.world == 1:
+            return value
+        shared = [value]
+        broadcast_object_list(shared, from_process=0)
+        return shared[0]
+
+    def everyone(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks."""
+        return [value] if self.world == 1 else list(gather_object([value]))
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        if self.world == 1:
+            return value
+        reduced: Tensor = _accelerator().reduce(value, reduction="mean")
+        return reduced
 
     def place(self, network: nn.Module) -> nn.Module:
-        """Move to the device, channels last."""
-        placed: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Move to the device, in the chosen memory layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        placed: nn.Module = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         return placed
 
+    def shared(self, network: nn.Module) -> nn.Module:
+        """What to call instead of ``network`` in a training step: compiled where chosen, gradients averaged over processes."""
+        step = torch.compile(network) if self.compiled else network
+        if self.world == 1:
+            return step  # type: ignore[return-value]
+        wrapped: nn.Module = _accelerator().prepare_model(step)
+        return wrapped
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss."""
+        _accelerator().backward(loss)
+
+    def clip(self, parameters: Iterable[nn.Parameter], norm: float) -> None:
+        """Scale the gradients down to a norm, if theirs is larger."""
+        _accelerator().clip_grad_norm_(parameters, norm)
+
     def tensor(self, array: NDArray[np.generic]) -> Tensor:
-        """An array on the device; images (B, C, H, W) channels last."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        """An array on the device; images (B, C, H, W) in the chosen memory layout."""
+        return self.laid_out(torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True))
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """Images (B, C, H, W) in the chosen memory layout; any other tensor as it is."""
+        if tensor.ndim != 4:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """bf16 where chosen."""
@@ -54,32 +133,12 @@ class Engine:
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def faster_precision(self, step: Callable[["Engine"], None]) -> str:
-        """Time a training step in fp32 and in bf16 and name the faster; bf16, less exact, must win by a quarter.
-
-        CPUs without bf16 instructions are not asked: emulation is slow and never wins.
-        """
-        if self.device.type == "cpu" and not _cpu_has_bf16():
-            return "fp32"
-        seconds: dict[str, float] = {}
-        for trial in range(4):  # in turns, the fastest counts: other work on the machine only ever slows a step down
-            for precision in ("fp32", "bf16"):
-                begun = time.perf_counter()
-                step(Engine(self.device, precision))
-                self._wait()
-                if trial:  # the first one warms up
-                    taken = time.perf_counter() - begun
-                    seconds[precision] = min(taken, seconds.get(precision, taken))
-        return "bf16" if seconds["bf16"] < 0.75 * seconds["fp32"] else "fp32"
-
-    def _wait(self) -> None:
+    def finish(self) -> None:
+        """Until the device has done what it was told."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-
-def _cpu_has_bf16() -> bool:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return any(flag in text for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+    def release(self) -> None:
+        """Forget networks that were shared; their training is over."""
+        if self.world > 1:
+            _accelerator().free_memory()

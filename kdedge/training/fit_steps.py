@@ -25,6 +25,7 @@ from kdedge.training.run import Run
 from kdedge.training.source import Source
 from kdedge.training.students import Student
 from kdedge.training.supervised import score
+from kdedge.training.tune import faster_precision
 from kdedge.training.variant import Variant
 
 __all__ = [
@@ -80,7 +81,7 @@ def choose_engine(config: FitConfig, student: Student, source: Source, preproces
                 loss = probe(as_input(shown, preprocess, trial)).float().square().mean()
             loss.backward()
 
-        precision = engine.faster_precision(step)
+        precision = faster_precision(engine, step)
     return Engine(engine.device, precision)
 
 

@@ -1,24 +1,27 @@
 """Step two of the paper: the head, fitted on the frozen trunk's embeddings of the labelled images, and its scores."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from kdedge.preprocess import Preprocess
 from kdedge.training.activations import ViewBank, fit_to
-from kdedge.training.datasets import Material
+from kdedge.training.datasets import Labelled, Material
 from kdedge.training.engine import Engine
 from kdedge.training.finetune import LinearHead, fit_head
 from kdedge.training.inference import run_batches
-from kdedge.training.pretrain import Regressor, regression_scores
+from kdedge.training.pretrain import Regressor, scores_of
+from kdedge.training.probe import few_shot_probe
 from kdedge.training.students import Student
-from kdedge.training.targets import Standardize
+from kdedge.training.targets import Standardize, Targets
 from kdedge.training.teachers import Teacher
-from kdedge.training.views import first_views, views_of_labelled
+from kdedge.training.views import HEAD_VIEWS, first_views, views_of_labelled
 
-__all__ = ["HEAD_VIEWS", "embed_with", "fit_and_score"]
+__all__ = ["LabelledProbe", "embed_with", "fit_and_score"]
 
-HEAD_VIEWS = 8  # views of each labelled image that a head is fitted on
 Scores = dict[str, float]
 
 
@@ -30,11 +33,48 @@ def embed_with(teacher: Teacher, images: NDArray[np.uint8]) -> NDArray[np.float3
     return np.concatenate(parts)
 
 
+@dataclass(frozen=True)
+class LabelledProbe:
+    """A quick few-shot probe of a network's embeddings while it is trained: is it getting better at what it is for?
+
+    Attributes:
+        train, val: images (N, S, S, 3), uint8, with class numbers (N,); at most 1000 each, the same ones every time.
+    """
+
+    train: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    val: tuple[NDArray[np.uint8], NDArray[np.int64]] | None
+    preprocess: Preprocess
+    engine: Engine
+
+    @classmethod
+    def of(cls, material: Material, preprocess: Preprocess, engine: Engine) -> "LabelledProbe | None":
+        """From the labelled and the validation images; None without labels."""
+        if material.train is None:
+            return None
+        val = _few(material.val, preprocess) if material.val else None
+        return cls(_few(material.train, preprocess), val, preprocess, engine)
+
+    def __call__(self, regressor: nn.Module) -> Scores:
+        """``probe``, 0-1, of a :class:`Regressor` in eval mode; nothing where there are too few images to say."""
+        assert isinstance(regressor, Regressor)
+        shown = [part for part in (self.train, self.val) if part]
+        found = [run_batches(regressor.trunk, images, self.preprocess, self.engine) for images, _ in shown]
+        against = (found[1], self.val[1]) if self.val else (None, None)
+        accuracy = few_shot_probe(found[0], self.train[1], *against)
+        return {"probe": accuracy} if np.isfinite(accuracy) else {}
+
+
+def _few(part: Labelled, preprocess: Preprocess, most: int = 1000) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    chosen = np.sort(np.random.default_rng(0).permutation(len(part.labels))[:most])
+    return fit_to(part.images[chosen], preprocess), part.labels[chosen]
+
+
 def fit_and_score(
     student: Student,
     regressor: Regressor,
     teacher: Teacher,
-    standardize: Standardize,
+    targets: Targets,
+    yardstick: Standardize,
     material: Material,
     bank: ViewBank,
     preprocess: Preprocess,
@@ -64,7 +104,8 @@ def fit_and_score(
         if part:
             taught = embed_with(teacher, part.images)
             logits = run_batches(headed, part.images, preprocess, engine)
-            reached = regression_scores(standardize(taught), run_batches(regressor, part.images, preprocess, engine))
+            predicted = run_batches(regressor, part.images, preprocess, engine)
+            reached = scores_of(taught, predicted, targets, yardstick)
             scores[f"{name}_accuracy"] = float((logits.argmax(1) == part.labels).mean())
             scores[f"teacher_{name}_accuracy"] = float((probe.predict(taught) == part.labels).mean())
             scores[f"{name}_r2"], scores[f"{name}_cosine"] = reached["r2"], reached["cosine"]

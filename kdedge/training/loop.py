@@ -4,8 +4,7 @@ Distillation and the baselines differ in their model and loss only; both are tra
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from kdedge.errors import RunError
 from kdedge.progress import Progress
+from kdedge.training.clock import Clock, Interrupt
 from kdedge.training.engine import Engine
+from kdedge.training.order import Order
 from kdedge.training.schedule import SCHEDULES, rate
 
 __all__ = ["OPTIMIZERS", "LoopConfig", "LossOf", "Trained", "TrainingState", "parameter_groups", "train"]
@@ -26,6 +27,9 @@ Indices = NDArray[np.int64]
 Metrics = dict[str, float]
 LossOf = Callable[[nn.Module, Indices, int], Tensor]
 """The model, the indices of a batch and the number of finished epochs to a scalar loss."""
+
+INTERVAL = 10
+"""Steps between two records."""
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
@@ -41,7 +45,7 @@ class LoopConfig:
         clip: largest norm of the gradient.
         ema: limit of the decay of the averaged weights; early on the decay is (1 + n) / (10 + n).
         evaluations: how often the averaged model is evaluated, the end included.
-        save_every: seconds between two checkpoints.
+        save_every: seconds between two checkpoints; there is also one after every evaluation, on Ctrl-C and at the end.
     """
 
     steps: int | None = None
@@ -82,13 +86,22 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended."""
+    """How a training ended.
+
+    Attributes:
+        images: seen in all steps, by all processes.
+        seconds: evaluations included.
+        images_per_s: since this process began, evaluations not counted.
+        data_wait: share (0-1) of that time that was spent waiting for images and targets.
+    """
 
     steps: int
     images: int
     seconds: float
     metrics: Metrics
     history: list[Metrics]
+    images_per_s: float
+    data_wait: float
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -112,21 +125,6 @@ def start(model: nn.Module, config: LoopConfig) -> TrainingState:
     return TrainingState(model, averaged, optimizer)
 
 
-def _batches(count: int, config: LoopConfig, step: int) -> Iterator[Indices]:
-    """Endless batches from ``step`` on; the order of an epoch depends on the seed and its number alone."""
-    size = min(config.batch, count)
-    an_epoch = max(1, count // size)
-    order: Indices = np.empty(0, np.int64)
-    known = -1
-    while True:
-        epoch, position = divmod(step, an_epoch)
-        if epoch != known:
-            order = np.random.default_rng((config.seed, epoch)).permutation(count)
-            known = epoch
-        yield np.sort(order[position * size : (position + 1) * size])
-        step += 1
-
-
 def train(
     state: TrainingState,
     loss_of: LossOf,
@@ -137,6 +135,10 @@ def train(
     log: Callable[[Metrics], None] | None = None,
     save: Callable[[TrainingState], None] | None = None,
     progress: Progress | None = None,
+    *,
+    order: Order | None = None,
+    clock: Clock | None = None,
+    note: Callable[[], str] | None = None,
 ) -> Trained:
     """Train ``state.model`` in place.
 
@@ -146,71 +148,106 @@ def train(
         evaluate: the averaged model to scores; called ``config.evaluations`` times, may change the model's mode and
             BatchNorm statistics.
         log: told one record a step interval and one an evaluation (those hold the scores).
-        save: called every ``config.save_every`` seconds and at the end.
-        progress: told (done, total) in steps, or in tenths of a second.
+        save: called every ``config.save_every`` seconds, after every evaluation, on Ctrl-C and at the end.
+        progress: told (done, total) in steps, or in tenths of a second, and beside them what ``note`` says.
+        order: which items a step sees. One of several processes trains on its share of each batch; the main one alone
+            evaluates, logs, saves and shows progress. By default this process sees all items.
+        clock: that ``loss_of`` tells how long it waits for data.
 
     Raises:
         RunError: the loss is no longer finite.
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, once the step is over and the checkpoint written.
     """
+    order = order or Order(count, config.batch, config.seed)
+    together, main = order.world > 1, order.rank == 0
+    clock = clock or Clock(state.elapsed, engine.agree if together and config.seconds else None)
     model, optimizer = state.model, state.optimizer
+    stepped = engine.shared(model) if together or engine.compiled else model
     history: list[Metrics] = []
     metrics: Metrics = {}
-    before, begun = state.elapsed, time.perf_counter()
-    saved, recent = begun, []
-    an_epoch = max(1, count // min(config.batch, count))
+    losses: list[Tensor] = []
     model.train()
 
     def done() -> float:
         return state.step / config.steps if config.steps else state.elapsed / (config.seconds or 1.0)
 
-    evaluated = math.floor(done() * config.evaluations)
-    for indices in _batches(count, config, state.step):
-        share = done()
-        if share >= 1.0:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * rate(config.schedule, share, state.step // an_epoch, config.warmup)
-        with engine.autocast():
-            loss = loss_of(model, indices, state.step // an_epoch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+    def loss_so_far() -> float:
+        value = torch.stack(losses).double().mean()
+        found = float(engine.mean(value) if together else value)
+        if not math.isfinite(found):
             raise RunError(
-                f"the loss became {value} at step {state.step}; lower the learning rate (now {config.lr:g})."
+                f"the loss became {found} at step {state.step}; lower the learning rate (now {config.lr:g})."
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        state.averaged.update_parameters(model)
-        state.step += 1
-        now = time.perf_counter()
-        state.elapsed = before + now - begun
-        recent.append(value)
-        if progress:
-            if config.steps:
-                progress(state.step, config.steps)
-            else:
-                whole = int(10 * (config.seconds or 0))
-                progress(min(int(10 * state.elapsed), whole), whole)
-        share = done()
-        if log and state.step % min(10, config.steps or 10) == 0:
-            lr = float(optimizer.param_groups[0]["lr"])
-            log({"step": state.step, "epoch": state.step / an_epoch, "loss": sum(recent) / len(recent), "lr": lr})
-            recent = []
-        if evaluate and math.floor(min(share, 1.0) * config.evaluations) > evaluated:
-            evaluated = math.floor(min(share, 1.0) * config.evaluations)
-            metrics = {"step": state.step, "epoch": state.step / an_epoch, "seconds": state.elapsed}
-            metrics |= evaluate(state.averaged.module)
-            history.append(metrics)
-            if log:
-                log(metrics)
-            state.elapsed = before + time.perf_counter() - begun
-            model.train()
-        if save and now - saved > config.save_every:
+        return found
+
+    def keep() -> None:
+        if save and main:
             save(state)
-            saved = time.perf_counter()
-    if progress and config.seconds:  # the last evaluation may have used up the time that was left
-        progress(int(10 * config.seconds), int(10 * config.seconds))
-    if save:
-        save(state)
-    return Trained(state.step, state.step * min(config.batch, count), state.elapsed, metrics, history)
+
+    evaluated = math.floor(done() * config.evaluations)
+    with Interrupt().held() as interrupt:
+        while (share := done()) < 1.0:
+            epoch = state.step // order.an_epoch
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * rate(config.schedule, share, epoch, config.warmup)
+            with engine.autocast():
+                loss = loss_of(stepped, order.at(state.step), epoch)
+            losses.append(loss.detach())
+            if engine.device.type == "cpu" and not math.isfinite(
+                float(losses[-1])
+            ):  # asking a GPU each step would stall it
+                loss_so_far()
+            optimizer.zero_grad(set_to_none=True)
+            engine.backward(loss)
+            engine.clip(model.parameters(), config.clip)
+            optimizer.step()
+            state.averaged.update_parameters(model)
+            state.step += 1
+            clock.stepped(order.batch)
+            state.elapsed = clock.elapsed
+            if state.step % min(INTERVAL, config.steps or INTERVAL) == 0:
+                record = {"step": state.step, "epoch": state.step / order.an_epoch, "loss": loss_so_far()}
+                losses = []
+                if log and main:
+                    speed = {"images_per_s": clock.images_per_s(), "data_wait": clock.data_wait()}
+                    log(record | {"lr": float(optimizer.param_groups[0]["lr"])} | speed)
+            if progress and main:
+                _tell(progress, state, config, note() if note else "")
+            due = math.floor(min(done(), 1.0) * config.evaluations)
+            if evaluate and due > evaluated:
+                evaluated = due
+                if main:
+                    metrics = {"step": state.step, "epoch": state.step / order.an_epoch}
+                    metrics |= {"seconds": state.elapsed, "share": min(done(), 1.0)}
+                    with clock.paused(), interrupt.let_through():
+                        metrics |= evaluate(state.averaged.module)
+                    state.elapsed = clock.elapsed
+                    history.append(metrics)
+                    if log:
+                        log(metrics)
+                    keep()
+                    model.train()
+                engine.wait() if together else None
+            elif interrupt.signal is not None or clock.save_is_due(config.save_every):
+                keep()
+            interrupt.act()
+    if progress and config.seconds and main:  # the last evaluation may have used up the time that was left
+        _tell(progress, state, config, note() if note else "", end=True)
+    keep()
+    if together:
+        engine.release()
+        engine.wait()
+    seen = state.step * order.batch
+    return Trained(state.step, seen, state.elapsed, metrics, history, clock.images_per_s(), clock.data_wait())
+
+
+def _tell(progress: Progress, state: TrainingState, config: LoopConfig, note: str, end: bool = False) -> None:
+    if config.steps:
+        done, whole = state.step, config.steps
+    else:
+        whole = int(10 * (config.seconds or 0))
+        done = whole if end else min(int(10 * state.elapsed), whole)
+    if note:
+        progress(done, whole, note)
+    else:
+        progress(done, whole)

@@ -80,6 +80,16 @@ class Run:
         return self.path / "checkpoints" / "last.safetensors"
 
     @property
+    def imitation(self) -> Path:
+        """The best network of pre-training so far: trunk and adapter."""
+        return self.path / "checkpoints" / "imitation.safetensors"
+
+    @property
+    def targets(self) -> Path:
+        """What makes the student's targets of the teacher's activations."""
+        return self.path / "checkpoints" / "targets.safetensors"
+
+    @property
     def best(self) -> Path:
         """The finished student."""
         return self.path / "checkpoints" / "best.safetensors"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from kdedge.training.connector import WithConnector
 from kdedge.training.run import load_run
+from kdedge.training.teachers import look
 
 __all__ = ["RunTeacher"]
 
@@ -26,6 +27,7 @@ class RunTeacher:
         self.name = f"run:{loaded.card.name}"
         self.preprocess = loaded.card.preprocess
         self.classes = loaded.card.labels
+        self.precision = "fp32"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = loaded.student.requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.eval()
@@ -34,12 +36,9 @@ class RunTeacher:
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Fitted RGB images (B, size, size, 3), uint8, to activations (B, dim)."""
-        batch = torch.from_numpy(self.preprocess.normalize(images)).to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            trunk = self._network.trunk
-            found = trunk.concept_logits(batch) if isinstance(trunk, WithConnector) else trunk(batch)
-            activations: NDArray[np.float32] = found.float().cpu().numpy()
-        return activations
+        trunk = self._network.trunk
+        network = trunk.concept_logits if isinstance(trunk, WithConnector) else trunk
+        return look(network, images, self.preprocess, self.device, self.precision)
 
     def logits(self, activations: NDArray[np.floating]) -> NDArray[np.float32]:
         """Activations of :meth:`embed` (N, dim) to class logits (N, C)."""
@@ -52,7 +51,7 @@ class RunTeacher:
 
     def fingerprint(self) -> str:
         """Changes whenever the activations of an image could."""
-        digest = sha256(f"run {self.preprocess} {self.concepts}".encode())
+        digest = sha256(f"run {self.preprocess} {self.concepts} {self.precision}".encode())
         for key, tensor in self._network.trunk.state_dict().items():
             digest.update(key.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from kdedge.card import ModelCard
 from kdedge.errors import ModelError
@@ -23,7 +23,7 @@ from kdedge.preprocess import Preprocess
 from kdedge.training.names import split_name
 from kdedge.training.students import build_trunk, default_preprocess, default_size, pretrained_trunk, weights_for
 
-__all__ = ["Teacher", "TeacherInput", "build_teacher"]
+__all__ = ["Teacher", "TeacherInput", "build_teacher", "look"]
 
 Say = Callable[[str], None]
 
@@ -92,6 +92,20 @@ def build_teacher(
     return TorchTeacher(name, weights, given, say)
 
 
+def look(
+    network: Callable[[Tensor], Tensor],
+    images: NDArray[np.uint8],
+    preprocess: Preprocess,
+    device: torch.device,
+    precision: str = "fp32",
+) -> NDArray[np.float32]:
+    """A torch network's output (B, D) of fitted RGB images (B, size, size, 3), without gradients."""
+    batch = torch.from_numpy(preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        activations: NDArray[np.float32] = network(batch).float().cpu().numpy()
+    return activations
+
+
 class TorchTeacher:
     """A timm or torchvision network up to its penultimate layer."""
 
@@ -114,18 +128,16 @@ class TorchTeacher:
             else:
                 say(f"teacher {name} has RANDOM weights: use it for tests only")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = "fp32"
         self._trunk: nn.Module = trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See :class:`Teacher`."""
-        batch = torch.from_numpy(self.preprocess.normalize(images)).to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            activations: NDArray[np.float32] = self._trunk(batch).float().cpu().numpy()
-        return activations
+        return look(self._trunk, images, self.preprocess, self.device, self.precision)
 
     def fingerprint(self) -> str:
         """See :class:`Teacher`."""
-        digest = sha256(f"{self.name} {self.preprocess}".encode())
+        digest = sha256(f"{self.name} {self.preprocess} {self.precision}".encode())
         for key, tensor in self._trunk.state_dict().items():
             digest.update(key.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())

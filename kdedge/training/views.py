@@ -6,22 +6,28 @@ from numpy.typing import NDArray
 from kdedge.training.activations import ViewBank
 from kdedge.training.config import DistillConfig
 from kdedge.training.datasets import Material
+from kdedge.training.joined import Joined, RowArray
 
-__all__ = ["first_views", "split_rows", "to_view", "views_of_labelled"]
+__all__ = ["HEAD_VIEWS", "first_views", "split_rows", "to_view", "views_of_labelled"]
 
 Rows = NDArray[np.int64]
 
+HEAD_VIEWS = 8
+"""Views of each labelled image that a head is fitted on."""
 
-def to_view(material: Material, config: DistillConfig) -> tuple[NDArray[np.uint8], list[int]]:
+
+def to_view(material: Material, config: DistillConfig) -> tuple[RowArray, list[int]]:
     """Transfer, labelled and validation images, and how many views of each the teacher sees."""
-    parts, views = [material.transfer], [config.views] * len(material.transfer)
+    parts: list[RowArray] = [material.transfer]  # none yet, where they come from tar shards
+    views = [1 if config.teacher_mode == "live" else config.views] * len(material.transfer)
     if material.train:
         parts.append(material.train.images)
-        views += [max(1, config.train_views)] * len(material.train.images)
+        most = HEAD_VIEWS if config.teacher_mode == "live" else config.train_views
+        views += [max(1, min(config.train_views, most))] * len(material.train.images)
     if material.val:
         parts.append(material.val.images)
         views += [1] * len(material.val.images)
-    return np.concatenate(parts), views
+    return Joined(parts), views
 
 
 def split_rows(bank: ViewBank, material: Material, config: DistillConfig) -> tuple[Rows, Rows]:

@@ -109,7 +109,7 @@ def stop_at(step: int, total: int) -> Callable[[str], AbstractContextManager[Cal
 
     @contextmanager
     def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-        def advance(done: int, count: int) -> None:
+        def advance(done: int, count: int, note: str = "") -> None:
             if (done, count) == (step, total):
                 raise Stop
 
