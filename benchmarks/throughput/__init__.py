@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks.distill_throughput``."""
