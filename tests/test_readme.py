@@ -17,7 +17,7 @@ from kdedge.cli.app import app
 from tests.conftest import COLORS, write_color_model
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "benchmarks/README.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "benchmarks/README.md", "docs/scale.md")
 SCRIPTS = ("quickstart", "test", ".ci/run", ".ci/environment.sh")
 
 

@@ -234,6 +234,8 @@ def distill(
         bars=progress_bar,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
+    if not done.engine.main:
+        return  # one of several processes; the main one speaks
     if json:
         print(js.dumps({"run": str(done.run.path), "verdict": done.verdict, **done.scores}))
         return

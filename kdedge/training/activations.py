@@ -37,6 +37,26 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Resident:
+    """Images (N, S, S, 3), uint8, in the memory of a device."""
+
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, S, S, 3)"""
+        return tuple(self.pixels.shape)
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
+        """Images by their rows, on the host."""
+        found: NDArray[np.uint8] = self.pixels[rows].cpu().numpy()
+        return found
+
+
+@dataclass(frozen=True)
 class Views:
     """Views (M, S, S, 3) of images, made where they are asked for.
 
@@ -71,10 +91,23 @@ class Views:
         """As many views of the same images, other ones in every epoch, none of them an image itself."""
         return replace(self, view=self.view + 1 + (epoch + 1) * (int(self.view.max()) + 1))
 
+    def resident(self, device: torch.device, most: float) -> "Views":
+        """The same views of images that lie in the memory of ``device``, if they take at most ``most`` bytes there."""
+        if np.prod(self.images.shape) > most:
+            return self
+        parts = [self.images[start : start + 1024] for start in range(0, len(self.images), 1024)]
+        return replace(self, images=Resident(torch.cat([torch.from_numpy(part).to(device) for part in parts])))
+
     def tensor(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """Views by their rows (B,) as uint8, (B, 3, S, S), made on ``device``."""
         number = self.number[rows]
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images[number])).to(device, non_blocking=True)
+        if isinstance(self.images, Resident):
+            pixels = self.images.pixels.index_select(0, torch.from_numpy(number).to(self.images.pixels.device))
+        else:
+            pixels = torch.from_numpy(np.ascontiguousarray(self.images[number]))
+            if device.type == "cuda":
+                pixels = pixels.pin_memory()
+        pixels = pixels.to(device, non_blocking=True)
         return make_views(pixels.permute(0, 3, 1, 2), self.ids[number], self.view[rows], self.augment, self.seed)
 
 

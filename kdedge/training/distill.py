@@ -223,7 +223,7 @@ def _distill(
             )
             scores |= {f"frozen_{key}": scores[key] for key in tuned} | tuned
     clock.lap("head")
-    verdict = journal.verdict()
+    verdict = engine.agree(journal.verdict())
     card = distill_card(run, config, material, student, preprocess, scores, verdict.words, trained.steps, variant)
     if engine.main:
         save_weights(run.best, student, {"step": trained.steps, **scores})

@@ -16,13 +16,20 @@ __all__ = ["Laps", "full_disk_in_words", "no_trace_of_a_mistake"]
 
 @contextlib.contextmanager
 def no_trace_of_a_mistake(out: str, engine: Engine, given: bool) -> Iterator[None]:
-    """A run directory that was made here and holds no checkpoint yet goes when a mistake of the user's ends the work."""
-    new = not given and not Path(out).exists()
+    """What was made of the run directory goes, if it holds no checkpoint yet, when a mistake of the user's ends the work."""
+    path = Path(out)
+    absent = [folder for folder in (path, *path.parents) if not folder.exists()]
+    empty = path.is_dir() and not any(path.iterdir())
     try:
         yield
     except KdedgeError:
-        if new and engine.main and not Run(Path(out)).last.exists():
-            shutil.rmtree(out, ignore_errors=True)
+        if (absent or empty) and not given and engine.main and not Run(path).last.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            for folder in absent[1:]:
+                with contextlib.suppress(OSError):  # not empty: somebody else's now
+                    folder.rmdir()
+            if empty:
+                path.mkdir()
         raise
 
 

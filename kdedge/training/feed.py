@@ -8,16 +8,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdedge.preprocess import Preprocess
 from kdedge.training.activations import ViewBank, Views, fit_to
 from kdedge.training.clock import Clock
 from kdedge.training.engine import Engine
+from kdedge.training.inference import as_input
 from kdedge.training.joined import RowArray
 from kdedge.training.order import Order
+from kdedge.training.targets import Targets
 from kdedge.training.teachers import Teacher
 
 __all__ = ["Feed", "Live", "mix", "pixels_of"]
 
-Pair = tuple[Tensor, NDArray[np.float32]]
+RESIDENT = 0.4
+"""Share of a GPU's free memory that the images may take; elsewhere they come from the host, batch by batch."""
+
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Feed:
 
     Args:
         rows: rows of ``bank`` to train on; ``draw`` of them an epoch, drawn at random, where that is above 0.
+        targets: what is made of activations (B, D).
         clock: told how long a step waits.
     """
 
@@ -47,20 +54,25 @@ class Feed:
         bank: ViewBank,
         rows: NDArray[np.int64],
         order: Order,
+        targets: Targets,
+        preprocess: Preprocess,
         engine: Engine,
         clock: Clock,
         *,
         draw: int = 0,
         live: Live | None = None,
     ) -> None:
-        self._bank, self._rows, self._order, self._engine, self._clock = bank, rows, order, engine, clock
+        self._views, self._activations, self._rows, self._order = bank.views, bank.activations, rows, order
+        self._targets, self._preprocess, self._engine, self._clock = targets, preprocess, engine, clock
         self._draw, self._live = draw, live
+        if engine.device.type == "cuda" and isinstance(self._views, Views):
+            self._views = self._views.resident(engine.device, RESIDENT * torch.cuda.mem_get_info(engine.device)[0])
         self._drawn: tuple[int, NDArray[np.int64]] = (-1, rows)
         self._ahead = ThreadPoolExecutor(1) if engine.device.type == "cuda" else None
         self._next: tuple[int, Future[Pair]] | None = None
 
     def take(self, step: int) -> Pair:
-        """Views (B, 3, S, S), uint8, on the device, and the teacher's activations (B, D)."""
+        """The student's input (B, 3, S, S) and targets (B, D), on the device."""
         with self._clock.waiting():
             if self._next is not None and self._next[0] == step:
                 pair = self._next[1].result()
@@ -79,14 +91,18 @@ class Feed:
         epoch = step // self._order.an_epoch
         chosen = self._of(epoch)[self._order.at(step)]
         if self._live is None:
-            return pixels_of(self._bank.views, chosen, self._engine.device), self._bank.activations[chosen]
-        views = self._bank.views
-        assert isinstance(views, Views)
-        fresh = views.fresh(epoch)
-        pixels = fresh.tensor(chosen, self._engine.device)
-        if self._live.mixup:
-            pixels = mix(pixels, self._live.mixup, (self._order.seed, 3, step, self._order.rank))
-        return pixels, _look(self._live.teacher, pixels)
+            pixels, activations = pixels_of(self._views, chosen, self._engine.device), self._activations[chosen]
+        else:
+            assert isinstance(self._views, Views)
+            pixels = self._views.fresh(epoch).tensor(chosen, self._engine.device)
+            if self._live.mixup:
+                pixels = mix(pixels, self._live.mixup, (self._order.seed, 3, step, self._order.rank))
+            activations = _look(self._live.teacher, pixels)
+        target = torch.from_numpy(self._targets(activations))
+        if self._engine.device.type == "cuda":
+            target = target.pin_memory()
+        target = target.to(self._engine.device, non_blocking=True)
+        return as_input(pixels, self._preprocess, self._engine), target
 
     def _of(self, epoch: int) -> NDArray[np.int64]:
         if not self._draw or self._draw >= len(self._rows):

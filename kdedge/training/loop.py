@@ -116,11 +116,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def start(model: nn.Module, config: LoopConfig) -> TrainingState:
     """Optimiser and averaged weights for a model that has not been trained yet."""
 
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        decay = min(config.ema, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1.0 - decay)
-
-    averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=False)  # type: ignore[arg-type]
+    averaged = AveragedModel(model, use_buffers=False)
     optimizer = OPTIMIZERS[config.optimizer](parameter_groups(model, config.weight_decay), lr=config.lr)  # type: ignore[call-arg]
     return TrainingState(model, averaged, optimizer)
 
@@ -201,7 +197,7 @@ def train(
             engine.backward(loss)
             engine.clip(model.parameters(), config.clip)
             optimizer.step()
-            state.averaged.update_parameters(model)
+            _average(state, config.ema)
             state.step += 1
             clock.stepped(order.batch)
             state.elapsed = clock.elapsed
@@ -239,6 +235,18 @@ def train(
         engine.wait()
     seen = state.step * order.batch
     return Trained(state.step, seen, state.elapsed, metrics, history, clock.images_per_s(), clock.data_wait())
+
+
+def _average(state: TrainingState, ema: float) -> None:
+    """Move the averaged weights towards the model's; what is counted is counted on the host, so a GPU is not waited for."""
+    decay = min(ema, (1 + state.step) / (10 + state.step)) if state.step else 0.0
+    with torch.no_grad():
+        averaged: list[Tensor] = list(state.averaged.module.parameters())
+        current: list[Tensor] = list(state.model.parameters())
+        torch._foreach_lerp_(averaged, current, 1.0 - decay)
+        for kept, now in zip(state.averaged.module.buffers(), state.model.buffers(), strict=True):
+            kept.copy_(now)
+        state.averaged.n_averaged += 1
 
 
 def _tell(progress: Progress, state: TrainingState, config: LoopConfig, note: str, end: bool = False) -> None:

@@ -98,13 +98,11 @@ def pretrain(
     """
     order = order or order_of(bank, rows, config, engine, draw)
     clock = Clock(state.elapsed, engine.agree if order.world > 1 and config.seconds else None)
-    feed = Feed(bank, rows, order, engine, clock, draw=draw, live=live)
+    feed = Feed(bank, rows, order, targets, preprocess, engine, clock, draw=draw, live=live)
     shown, known = Picked(bank.views, heldout), bank.activations[heldout]
 
     def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:  # noqa: ARG001
-        pixels, activations = feed.take(state.step)
-        with clock.waiting():
-            batch, target = as_input(pixels, preprocess, engine), engine.tensor(targets(activations))
+        batch, target = feed.take(state.step)
         return loss(model(batch).float(), target)
 
     def evaluate(model: nn.Module) -> Metrics:
@@ -137,4 +135,5 @@ def settle_batchnorm(
     """Re-estimate BatchNorm on views that are trained on; the model ends in eval mode."""
     most = max(SETTLED // 4, min(SETTLED, SETTLED * 64**2 // preprocess.size**2))
     parts = (rows[part] for part in mixed_batches(len(rows), seed, most))
-    reestimate(model, (as_input(pixels_of(bank.views, part, engine.device), preprocess, engine) for part in parts))
+    with engine.autocast():  # in the precision of the training: the averages are taken in float32 all the same
+        reestimate(model, (as_input(pixels_of(bank.views, part, engine.device), preprocess, engine) for part in parts))
