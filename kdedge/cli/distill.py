@@ -152,7 +152,7 @@ def distill(
           --optimizer adam --schedule inverse-sqrt --augment paper --epoch-images 8192 --epochs 100 --out runs/paper
       kdedge distill --resume --out runs/birds
       kdedge distill --teacher timm/convnext_base --transfer 'laion/{00000..00999}.tar' --data labelled/ --out runs/big
-      accelerate launch --num-processes 4 -m kdedge distill --teacher timm/convnext_base --transfer photos/ \\
+      accelerate launch --num_processes 4 -m kdedge distill --teacher timm/convnext_base --transfer photos/ \\
           --data labelled/ --out runs/four
     """
     import json as js

@@ -1,11 +1,19 @@
-"""Checkpoints: safetensors beside JSON, never a pickle; each pair replaces the last one atomically."""
+"""Checkpoints: safetensors beside JSON, never a pickle; each pair replaces the last one atomically.
 
+Two files cannot be renamed in one go. So the new JSON is first written as ``NAME.next.json``; whoever finds that beside
+tensors of its sha256 gives it its name: the process that wrote it died between the two renames.
+"""
+
+import contextlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -66,14 +74,26 @@ def below(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors as ``path`` (.safetensors) and, beside it, ``about`` with the file's sha256 as JSON."""
+    """Write tensors as ``path`` (.safetensors) and, beside it, ``about`` with the file's sha256 as JSON.
+
+    Raises:
+        OSError: the disk is full or cannot be written; the checkpoint that was there is whole.
+    """
+    coming = path.with_suffix(".next.json")
     with atomic_path(path) as temporary:
-        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
-    write_json(path.with_suffix(".json"), {**about, "sha256": sha256_of(path)})
+        try:
+            save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
+        except SafetensorError as error:  # an OSError in its words alone
+            if found := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+            raise
+        write_json(coming, {**about, "sha256": sha256_of(temporary)})
+    coming.replace(path.with_suffix(".json"))
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """The JSON beside a checkpoint; RunError if either is missing or the JSON is damaged."""
+    _end_a_write(path)
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise RunError(f"{path}: no such checkpoint (a .safetensors and a .json of that name).")
     try:
@@ -84,3 +104,10 @@ def read_about(path: Path) -> dict[str, Any]:
             f"{path.with_suffix('.json')}: the checkpoint is damaged (not the JSON that was written)."
         ) from error
     return about
+
+
+def _end_a_write(path: Path) -> None:
+    coming = path.with_suffix(".next.json")
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # nearly always there is none
+        if json.loads(coming.read_text(encoding="utf-8"))["sha256"] == sha256_of(path):
+            coming.replace(path.with_suffix(".json"))

@@ -119,6 +119,7 @@ def _distill(
     loss = loss_named(config.loss)
     if run is None:
         Run.check(config.out, resume, overwrite)
+        engine.wait()  # nobody makes the folder before everybody has looked
     require_folders(config)
     config = settle_rules(config, engine)
     size = config.size or default_size(config.student)
@@ -132,8 +133,10 @@ def _distill(
 
     material = gather(config, max(size, teacher.preprocess.size), bars, say)
     clock.lap("read")
-    precision = tune_teacher(teacher, few_images(material, config, teacher), config.teacher_precision, say)
-    config = replace(config, size=size, teacher_precision=engine.agree(precision))
+    few = few_images(material, config, teacher)
+    precision = engine.agree(tune_teacher(teacher, few, config.teacher_precision, say))
+    tune_teacher(teacher, few, precision, say)  # every process computes as the main one chose
+    config = replace(config, size=size, teacher_precision=precision)
     run = _begin(run, config, engine, resume, overwrite)  # only now: what is wrong with the input leaves no trace
     material, bank = bank_of(material, config, max(size, teacher.preprocess.size), teacher, engine, bars, say)
     clock.lap("teacher")

@@ -36,13 +36,15 @@ class DistillJournal:
         """Put the last checkpoint of an interrupted run into ``state``, if there is one; the main process tidies up."""
         if self.run.last.is_file():
             load_state(self.run.last, state)
+        about = read_about(self.run.imitation) if state.step and self.run.imitation.is_file() else None
         if main:
             self.run.forget_after(state.step)
+            self.run.sweep()
         if state.step == 0:
             return
         self.records = self.run.history()
-        if self.run.imitation.is_file():
-            found: Metrics = read_about(self.run.imitation)["scores"]
+        if about:
+            found: Metrics = about["scores"]
             # a process that died between the two files has written the better one of a later step, which will come again
             self.best = found if found["step"] <= state.step else {}
         self.say(f"resumed at step {state.step:,}")

@@ -138,7 +138,7 @@ def fit_targets(
     They are kept in the run, and a resumed one takes them from there: fitted again, on another machine or by another number
     of processes, they could be others.
     """
-    if run.targets.is_file():
+    if engine.agree(run.targets.is_file()):  # the main process may write it before others look
         kept = {key: value.numpy() for key, value in load_weights(run.targets).items()}
         targets, measure = (targets_from(below(kept, part)) for part in ("targets.", "yardstick."))
         assert isinstance(measure, Standardize)

@@ -1,6 +1,7 @@
 """A run directory: what a training leaves behind and export picks up."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from kdedge.training.students import Student, build_student
 from kdedge.training.variant import Variant
 
 __all__ = ["LoadedRun", "Run", "load_run"]
+
+UNFINISHED = re.compile(r"\.[\w.]+\.\w{8}\.(toml|jsonl?|png|safetensors)|\w+\.next\.json")
+"""Names of files whose writing was not finished: see :func:`kdedge.files.atomic_path` and :mod:`kdedge.training.checkpoint`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Run:
             if not run.config.is_file():
                 raise RunError(f"{out}: nothing to resume (no config.toml in it).")
             return run
-        if run.path.is_dir() and any(run.path.iterdir()):
+        if run.path.is_dir() and any(not UNFINISHED.fullmatch(file.name) for file in run.path.iterdir()):
             if not overwrite:
                 raise RunError(f"{out}: exists and is not empty; go on with --resume, start anew with --overwrite.")
             if not run.config.is_file():
@@ -52,6 +56,7 @@ class Run:
             if run.config.is_file():
                 shutil.rmtree(run.path)
             run.path.mkdir(parents=True, exist_ok=True)
+            run.sweep()
         return run
 
     @property
@@ -100,15 +105,23 @@ class Run:
             file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()}) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl."""
+        """The records of metrics.jsonl, without a last one that a full disk cut off."""
         if not self.metrics.is_file():
             return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def forget_after(self, step: int) -> None:
         """Drop records past ``step``: a resumed run writes them again."""
         kept = [record for record in self.history() if record["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed left of files that it did not finish."""
+        for folder in (self.path, self.last.parent):
+            for file in folder.glob("*"):
+                if UNFINISHED.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
 
     def write_card(self, card: ModelCard) -> None:
         """card.json"""

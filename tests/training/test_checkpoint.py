@@ -1,24 +1,24 @@
 """Round trips, damage, and a resumed training that ends bit-equal to one that was never interrupted."""
 
-import functools
+import errno
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from kdedge.errors import RunError
-from kdedge.training import distill as distill_module
-from kdedge.training.checkpoint import load_state, load_weights, save_state, save_weights
-from kdedge.training.config import DistillConfig, read_config
+from kdedge.training.checkpoint import load_state, load_weights, read_about, save_state, save_weights
+from kdedge.training.config import DistillConfig
 from kdedge.training.distill import distill
 from kdedge.training.engine import Engine
 from kdedge.training.loop import LoopConfig, start, train
-from kdedge.training.run import load_run
-from tests.training.conftest import Tiny, tiny_student
+from tests.training.conftest import Stop, Tiny, tiny_student
 
 ENGINE = Engine(torch.device("cpu"))
 IMAGES = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -109,8 +109,75 @@ def test_a_state_of_other_networks_is_refused(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-class Stop(Exception):
-    """Stands for a power cut."""
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+def test_a_process_that_died_between_the_two_renames_left_the_new_checkpoint(tmp_path, monkeypatch, first):
+    path = tmp_path / "last.safetensors"
+    if not first:
+        save_weights(path, tiny_student(), {"number": 1})
+    student = tiny_student()
+
+    def die(self, target):
+        if target.suffix == ".json" and target.stem == "last":
+            raise Stop
+        return replace(self, target)
+
+    replace = Path.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", die)
+        with pytest.raises(Stop):
+            save_weights(path, student, {"number": 2})
+    found = load_weights(path)
+    assert all(torch.equal(found[key], value) for key, value in student.state_dict().items())
+    assert read_about(path)["number"] == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
+
+
+def test_a_process_that_died_before_both_left_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.safetensors"
+    student = tiny_student()
+    save_weights(path, student, {"number": 1})
+
+    def die(self, target):
+        if target == path:
+            raise Stop
+        return replace(self, target)
+
+    replace = Path.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", die)
+        with pytest.raises(Stop):
+            save_weights(path, tiny_student(), {"number": 2})
+    found = load_weights(path)
+    assert all(torch.equal(found[key], value) for key, value in student.state_dict().items())
+    assert read_about(path)["number"] == 1
+
+
+@pytest.mark.parametrize("damage", ["{", "{}"])
+def test_a_damaged_json_that_was_coming_is_not_looked_at(tmp_path, damage):
+    path = tmp_path / "last.safetensors"
+    save_weights(path, tiny_student(), {"number": 1})
+    path.with_suffix(".next.json").write_text(damage)
+    assert read_about(path)["number"] == 1
+    assert load_weights(path)
+
+
+def test_a_full_disk_is_an_os_error_and_the_old_checkpoint_is_whole(tmp_path, monkeypatch):
+    """safetensors says it in words of its own: this is what it raised on a file system of 1 MB."""
+    path = tmp_path / "last.safetensors"
+    student = tiny_student()
+    save_weights(path, student, {"number": 1})
+
+    def full(tensors, file):
+        Path(file).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("kdedge.training.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_weights(path, tiny_student(), {"number": 2})
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    found = load_weights(path)
+    assert all(torch.equal(found[key], value) for key, value in student.state_dict().items())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
 
 
 @pytest.fixture
@@ -132,39 +199,6 @@ def config(teacher_file, write_pictures, tmp_path):
 
 def quiet(_):
     """Nobody listens."""
-
-
-def test_an_interrupted_distillation_ends_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    monkeypatch.setattr(distill_module, "LoopConfig", functools.partial(LoopConfig, save_every=0.0))
-    whole = distill(config, say=quiet)
-    save, count = distill_module.save_state, itertools.count(1)
-
-    def save_and_stop(path, state, about):
-        save(path, state, about)
-        if next(count) == 4:
-            raise Stop
-
-    part = replace(config, out=str(tmp_path / "part"))
-    with monkeypatch.context() as patched:
-        patched.setattr(distill_module, "save_state", save_and_stop)
-        with pytest.raises(Stop):
-            distill(part, say=quiet)
-    with pytest.raises(RunError, match="not finished; go on with the command that began it"):
-        load_run(part.out)
-    said = []
-    torch.manual_seed(12345)
-    resumed = distill(part, resume=True, say=said.append)
-    assert "resumed at step 4" in said
-    for checkpoint in ("last", "best"):
-        a, b = (load_file(getattr(done.run, checkpoint)) for done in (whole, resumed))
-        assert set(a) == set(b)
-        assert [key for key in a if not torch.equal(a[key], b[key])] == []
-    assert resumed.scores == whole.scores
-    steps = [[record["step"] for record in done.run.history()] for done in (whole, resumed)]
-    assert steps[0] == steps[1]
-    assert read_config(resumed.run.config).steps == 10
 
 
 def test_resuming_a_finished_distillation_changes_no_weights(config):

@@ -1,5 +1,8 @@
 import itertools
 import math
+import os
+import signal
+import types
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import torch
 from torch import nn
 
 from kdedge.errors import RunError
+from kdedge.training.clock import Clock
 from kdedge.training.engine import Engine
 from kdedge.training.loop import LoopConfig, parameter_groups, start, train
 from kdedge.training.schedule import cosine_with_warmup
@@ -178,3 +182,58 @@ def test_weight_decay_is_for_matrices_and_kernels_alone():
     assert all(p.ndim > 1 for p in groups[0]["params"])
     frozen = linear().requires_grad_(False)
     assert parameter_groups(frozen, 0.05)[0]["params"] == []
+
+
+def test_records_tell_the_speed_and_evaluations_how_far_it_is():
+    def slow(model, indices, epoch):
+        clock.now += 0.5
+        with speed.waiting():
+            clock.now += 0.5
+        return loss_of(model, indices, epoch)
+
+    def evaluate(model):
+        clock.now += 100.0
+        return {"score": 1.0}
+
+    records = []
+    with pytest.MonkeyPatch.context() as patch:
+        clock = types.SimpleNamespace(now=0.0)
+        clock.perf_counter = lambda: clock.now
+        patch.setattr("kdedge.training.clock.time", clock)
+        speed = Clock(0.0)
+        config = LoopConfig(steps=30, evaluations=3)
+        _, trained = run(config, loss_of=slow, evaluate=evaluate, log=records.append, clock=speed)
+    steps = [record for record in records if "loss" in record]
+    assert [record["images_per_s"] for record in steps] == pytest.approx([32.0] * 3)  # 32 images, a second a step
+    assert [record["data_wait"] for record in steps] == pytest.approx([0.5] * 3)
+    assert [record["share"] for record in records if "score" in record] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert [record["seconds"] for record in records if "score" in record] == pytest.approx([10.0, 120.0, 230.0])
+    assert (trained.images_per_s, trained.data_wait) == pytest.approx((32.0, 0.5))
+    assert trained.seconds == pytest.approx(330.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["INT", "TERM"]
+)
+def test_a_signal_ends_the_step_and_saves_it(number, raised):
+    count, saved = itertools.count(1), []
+
+    def interrupted(model, indices, epoch):
+        if next(count) == 4:
+            os.kill(os.getpid(), number)
+        return loss_of(model, indices, epoch)
+
+    with pytest.raises(raised):
+        run(LoopConfig(steps=9), loss_of=interrupted, save=lambda state: saved.append(state.step))
+    assert saved == [4]
+    assert next(count) == 5  # no step began after it
+
+
+def test_a_checkpoint_after_every_evaluation_when_it_is_due_and_at_the_end():
+    saved = []
+    config = LoopConfig(steps=9, evaluations=2)
+    run(config, evaluate=lambda _: {"score": 1.0}, save=lambda state: saved.append(state.step))
+    assert saved == [5, 9, 9]
+    saved = []
+    run(LoopConfig(steps=4, save_every=0.0), save=lambda state: saved.append(state.step))
+    assert saved == [1, 2, 3, 4, 4]
