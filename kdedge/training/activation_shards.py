@@ -2,7 +2,7 @@
 
 A folder of shards belongs to one key (teacher, preprocessing, augmentation, images). Every shard stands alone: ``00012.npy``
 holds ``(activation - offset) / scale`` in float16, ``00012.json`` the offset and scale of each dimension, the number of rows
-and the sha256 of the array. So a pass that was killed goes on at the first missing shard, several processes can fill one
+and a checksum of all of it. So a pass that was killed goes on at the first missing shard, several processes can fill one
 folder, and a shard that was damaged is found and computed again.
 
 Float16 keeps 11 bits. Offset and scale are those of the shard's own rows, so the error is at most about 2**-11 of a dimension's
@@ -12,6 +12,7 @@ range, however far from zero or however small its values are.
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,16 @@ def write_activations(path: Path, activations: NDArray[np.floating]) -> None:
     half = ((values - offset) / scale).astype(np.float16)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array(file, half)
-    about = {"rows": len(half), "offset": offset.tolist(), "scale": scale.tolist(), "sha256": sha256_of(path)}
-    write_json(path.with_suffix(".json"), about)
+    about = {"rows": len(half), "offset": offset.tolist(), "scale": scale.tolist()}
+    write_json(path.with_suffix(".json"), {**about, "sha256": _checksum(path, about)})
 
 
 def shard_is_whole(path: Path, rows: int, dim: int) -> bool:
-    """Whether a shard is there with ``rows`` rows of ``dim`` numbers and has the bytes that were written."""
+    """Whether a shard is there with ``rows`` rows of ``dim`` numbers, all of them as they were written."""
     about = _about(path)
     if about is None or about["rows"] != rows or len(about["offset"]) != dim or len(about["scale"]) != dim:
         return False
-    return path.is_file() and about["sha256"] == sha256_of(path)
+    return path.is_file() and about["sha256"] == _checksum(path, about)
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ class ActivationShards:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        about = _about(self.paths[number])
-        if about is None:
-            raise DataError(f"{self.paths[number]}: a shard of cached activations is gone; run the command again.")
-        half = np.load(self.paths[number], mmap_mode="r")
+        path = self.paths[number]
+        about = _about(path)
+        if about is None or not path.is_file():
+            raise DataError(f"{path}: a shard of cached activations is gone; run the command again.")
+        half = np.load(path, mmap_mode="r")
         opened = _Shard(half, np.asarray(about["offset"], np.float32), np.asarray(about["scale"], np.float32))
         self._open[number] = opened
         if len(self._open) > OPEN:
@@ -123,7 +125,15 @@ class _Shard:
 
 def _about(path: Path) -> dict[str, Any] | None:
     try:
-        about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return about if {"rows", "offset", "scale", "sha256"} <= set(about) else None
-    except (OSError, ValueError, TypeError):
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    if not isinstance(about, dict) or not {"rows", "offset", "scale", "sha256"} <= set(about):
+        return None
+    return about if isinstance(about["offset"], list) and isinstance(about["scale"], list) else None
+
+
+def _checksum(path: Path, about: dict[str, Any]) -> str:
+    """Of the array's bytes and of what they are read with: a wrong offset is as bad as a wrong number."""
+    read_with = json.dumps([about["rows"], about["offset"], about["scale"]])
+    return sha256(f"{sha256_of(path)} {read_with}".encode()).hexdigest()

@@ -29,7 +29,7 @@ from kdedge.training.teachers import Teacher
 
 __all__ = ["SHARD_ROWS", "ViewBank", "Views", "build_bank", "embed_views", "fit_to", "settings_key"]
 
-FORMAT = 2
+FORMAT = 3
 SHARD_ROWS = 1024
 """Rows of a shard: what a killed pass computes again, at most."""
 

@@ -25,13 +25,16 @@ def as_rows(rows: Any, count: int) -> tuple[NDArray[np.int64], bool]:
     """A row's number, numbers, a slice or a mask as numbers (B,), and whether it was a single number.
 
     Raises:
-        IndexError: a number is out of range.
+        IndexError: a number is out of range, a mask has another length, or it is none of these.
     """
     if isinstance(rows, slice):
         rows = np.arange(count)[rows]
     chosen = np.asarray(rows)
     single = chosen.ndim == 0
-    flat = np.flatnonzero(chosen) if chosen.dtype == bool else np.atleast_1d(chosen).astype(np.int64)
+    mask = chosen.dtype == bool
+    if chosen.ndim > 1 or (mask and chosen.shape != (count,)) or (chosen.dtype.kind not in "biu" and chosen.size):
+        raise IndexError(f"{chosen.dtype} of shape {chosen.shape} for {count} rows; give numbers, a slice or a mask")
+    flat = np.flatnonzero(chosen) if mask else np.atleast_1d(chosen).astype(np.int64)
     flat = np.where(flat < 0, flat + count, flat)
     if flat.size and not (flat.min() >= 0 and flat.max() < count):
         raise IndexError(f"row {rows} of {count}")
