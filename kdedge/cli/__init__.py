@@ -24,6 +24,6 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except SystemExit as end:
-        if end.code == 130:  # what typer makes of Ctrl-C, without a word
+        if end.code in (130, 143):  # what typer makes of Ctrl-C, and SIGTERM, without a word
             print("interrupted", file=sys.stderr)
         raise

@@ -45,17 +45,16 @@ def decoded(
 
 
 def _fill(home: Path, paths: Sequence[Path], fit: Preprocess, progress: Progress | None) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
-    try:
-        read = read_images(paths, fit, into=scratch / "pixels.npy", progress=progress)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=home.parent) as scratch:
+        made = Path(scratch) / "made"  # the folder around it is for this user alone
+        made.mkdir()
+        read = read_images(paths, fit, into=made / "pixels.npy", progress=progress)
         if isinstance(read.images.base, np.memmap):
             read.images.base.flush()
-        write_json(scratch / "index.json", {"kept": read.kept, "bad": [[str(path), why] for path, why in read.bad]})
+        write_json(made / "index.json", {"kept": read.kept, "bad": [[str(path), why] for path, why in read.bad]})
         if home.exists():
             shutil.rmtree(home)
-        scratch.replace(home)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        made.replace(home)
 
 
 def _key(paths: Sequence[Path], fit: Preprocess) -> str:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdedge.errors import DataError
+from kdedge.training import activation_shards as module
 from kdedge.training.activation_shards import ActivationShards, shard_is_whole, write_activations
 from kdedge.training.joined import Joined, Picked
 
@@ -90,3 +91,129 @@ def test_what_is_whole(tmp_path):
     with pytest.raises(DataError, match="not finite"):
         write_activations(tmp_path / "b.npy", np.asarray([[np.nan, 1.0]]))
     assert not (tmp_path / "b.npy").exists()
+
+
+def normal(rows: int, dim: int = 8) -> np.ndarray:
+    return np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
+
+
+CASES = {
+    "ordinary": normal(300),
+    "huge mean, tiny spread": (1e6 + 0.5 * normal(300).astype(np.float64)).astype(np.float32),
+    "huge": 1e30 * normal(300),
+    "tiny": 1e-30 * normal(300),
+    "each dimension in its own unit": normal(300) * (10.0 ** np.arange(-20, 20, 5)).astype(np.float32),
+    "never negative": np.maximum(normal(300), 0),
+    "constant dimensions": np.where(np.arange(8) % 3 > 0, normal(300), np.float32(0.1)).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_standardised_activations_keep_their_direction(case, tmp_path):
+    """What a student regresses: each dimension less its mean, in units of its spread, where a huge mean hides nothing."""
+    write_activations(tmp_path / "a.npy", CASES[case])
+    found, exact = ActivationShards((tmp_path / "a.npy",), (300,), 8)[:].astype(np.float64), CASES[case].astype(float)
+    reach = exact.max(0) - exact.min(0)
+    # a float16 below 1 is off by 2**-12 at most, here of half a dimension's range; float32 rounds the sum
+    assert (np.abs(found - exact) <= reach * 2.0**-13 * 1.01 + np.abs(exact).max(0) * 2.0**-22).all()
+    assert (found[:, reach == 0] == exact[:, reach == 0]).all()
+    mean, spread = exact.mean(0)[reach > 0], exact.std(0)[reach > 0]
+    one, two = ((some[:, reach > 0] - mean) / spread for some in (exact, found))
+    cosines = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
+    assert cosines.min() >= 0.9999
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_leaves_nothing(bad, tmp_path):
+    spoiled = values(5)
+    spoiled[3, 2] = bad
+    with pytest.raises(DataError, match="not finite"):
+        write_activations(tmp_path / "a.npy", spoiled)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_any_changed_byte_is_noticed(tmp_path, suffix):
+    """But for a byte of the JSON that only spaces things out: then what is read does not change."""
+    path, file = tmp_path / "a.npy", tmp_path / f"a{suffix}"
+    write_activations(path, values(5))
+    expected, whole = ActivationShards((path,), (5,), 6)[:], file.read_bytes()
+    for place in range(len(whole)):
+        for bit in (1, 128):
+            spoiled = bytearray(whole)
+            spoiled[place] ^= bit
+            file.write_bytes(bytes(spoiled))
+            harmless = shard_is_whole(path, 5, 6)
+            assert not harmless or (ActivationShards((path,), (5,), 6)[:] == expected).all(), (place, bit)
+    for size in (0, 1, len(whole) // 2, len(whole) - 2):
+        file.write_bytes(whole[:size])
+        assert not shard_is_whole(path, 5, 6)
+    file.write_bytes(whole)
+    assert shard_is_whole(path, 5, 6)
+    file.unlink()
+    assert not shard_is_whole(path, 5, 6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "5",
+        '["rows", "offset", "scale", "sha256"]',
+        '{"rows": 5}',
+        '{"rows": 5, "offset": 1, "scale": 1, "sha256": ""}',
+        '{"rows": 5, "offset": "abcdef", "scale": "abcdef", "sha256": ""}',
+    ],
+)
+def test_json_that_says_something_else_is_noticed(tmp_path, text):
+    write_activations(tmp_path / "a.npy", values(5))
+    (tmp_path / "a.json").write_text(text)
+    assert not shard_is_whole(tmp_path / "a.npy", 5, 6)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "written again"])
+@pytest.mark.parametrize("place", ["write_json", "sha256_of"])
+def test_a_write_that_is_cut_short_leaves_no_whole_shard(tmp_path, monkeypatch, old, place):
+    if old:
+        write_activations(tmp_path / "a.npy", values(5, 1))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_activations(tmp_path / "a.npy", values(5))
+    assert not shard_is_whole(tmp_path / "a.npy", 5, 6)
+    assert {file.name for file in tmp_path.iterdir()} <= {"a.npy", "a.json"}
+    write_activations(tmp_path / "a.npy", values(5))
+    assert shard_is_whole(tmp_path / "a.npy", 5, 6)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_only_so_many_shards_are_open(three, monkeypatch, most):
+    shards, _ = three
+    whole = shards[:]
+    monkeypatch.setattr(module, "OPEN", most)
+    again = ActivationShards(shards.paths, shards.rows, shards.dim)
+    rows = np.random.default_rng(0).integers(-12, 12, (20, 7))
+    for some in rows:
+        assert (again[some] == whole[some]).all()
+        assert len(again._open) <= most
+
+
+def test_what_was_read_may_be_changed(three):
+    shards, _ = three
+    before = shards[:]
+    shards[:][:] = 0
+    assert (shards[:] == before).all()
+    assert np.asarray(shards, np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_shard_that_vanished_is_an_error_that_says_what_to_do(three, suffix):
+    shards, _ = three
+    shards.paths[1].with_suffix(suffix).unlink()
+    shards[:5]
+    with pytest.raises(DataError, match=r"1\.npy: a shard of cached activations is gone; run the command again"):
+        shards[:]

@@ -1,7 +1,9 @@
 """The view cache: exact, keyed by everything it depends on, resumable, and mended where it is damaged."""
 
 import shutil
-from dataclasses import replace
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ import torch
 from kdedge.errors import DataError
 from kdedge.files import cache_dir
 from kdedge.training import activations as module
+from kdedge.training.activation_shards import write_activations
 from kdedge.training.activations import Resident, Views, build_bank, fit_to
 from kdedge.training.augment import Augment
+from kdedge.training.engine import Engine
 from kdedge.training.make_views import make_views
 from kdedge.training.metrics import cosine_similarity
-from kdedge.training.teachers import TeacherInput, build_teacher
-from tests.training.conftest import DIM, PREPROCESS, pictures, write_teacher
+from kdedge.training.teachers import build_teacher
+from tests.training.conftest import DIM, PREPROCESS, pictures
 
 IMAGES = pictures(9)
 VIEWS = [3, 1, 2, 5, 1, 1, 4, 2, 1]
@@ -119,42 +123,29 @@ def test_cached_activations_are_the_live_ones(teacher):
     assert cosine_similarity(*centred) >= 0.999
 
 
-def test_whatever_changes_the_activations_changes_the_key(teacher, tmp_path):
-    build(teacher)
-    other_pixels = IMAGES.copy()
-    other_pixels[4, 3, 3, 0] ^= 1
-    other_weights = build_teacher(f"onnx:{write_teacher(tmp_path / 'other.onnx', 1, PREPROCESS)}")
-    brighter = build_teacher(teacher.name, given=TeacherInput(mean=(100.0, 127.5, 127.5)))
-    swapped = build_teacher(teacher.name, given=TeacherInput(color="bgr"))
-    inner = build_teacher(f"{teacher.name}:flat")
-    changes = [
-        lambda: build(teacher, seed=1),
-        lambda: build(teacher, images=other_pixels),
-        lambda: build(teacher, images=IMAGES[::-1]),
-        lambda: build(teacher, views=[*VIEWS[:-1], 2]),
-        lambda: build(teacher, augment=replace(Augment(), rotate=21.0)),
-        lambda: build(other_weights),
-        lambda: build(brighter),
-        lambda: build(swapped),
-        lambda: build(inner),
-    ]
-    for number, change in enumerate(changes, 2):
-        assert not change().reused
-        assert len(list(cache_dir("activations").iterdir())) == number
-        assert change().reused
+class Far:
+    """A teacher whose activations have a huge mean and a tiny spread; one of three never varies."""
+
+    name, dim, preprocess = "far", 24, PREPROCESS
+
+    def embed(self, images):
+        weight = np.random.default_rng(0).normal(size=(images[0].size, self.dim)) / np.sqrt(images[0].size)
+        seen = (images.reshape(len(images), -1) / 255 - 0.5) @ weight
+        return (4e4 + np.where(np.arange(self.dim) % 3 > 0, seen, 0)).astype(np.float32)
+
+    def fingerprint(self):
+        return "far"
 
 
-def test_a_torch_teachers_precision_is_in_the_key():
-    teacher = build_teacher("timm/test_resnet", "random", TeacherInput(size=32))
-    exact = teacher.fingerprint()
-    teacher.precision = "bf16"
-    assert teacher.fingerprint() != exact
-
-
-def test_the_name_of_the_file_is_not_in_the_key(teacher, teacher_file, tmp_path):
-    build(teacher)
-    copied = Path(shutil.copy(teacher_file, tmp_path / "elsewhere.onnx"))
-    assert build(build_teacher(f"onnx:{copied}")).reused
+def test_a_huge_mean_hides_no_error():
+    """Standardised, as students regress them, cached activations still point where live ones do."""
+    bank = build(Far())
+    live = Far().embed(bank.views[:]).astype(np.float64)
+    varies = np.arange(24) % 3 > 0
+    assert (bank.activations[:][:, ~varies] == 4e4).all()
+    one, two = ((some[:, varies] - live.mean(0)[varies]) / live.std(0)[varies] for some in (live, bank.activations[:]))
+    cosines = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
+    assert cosines.min() >= 0.999
 
 
 def test_an_interrupted_pass_goes_on_where_it_was(teacher, asked, small_shards, monkeypatch):
@@ -183,6 +174,75 @@ def test_an_interrupted_pass_goes_on_where_it_was(teacher, asked, small_shards, 
     assert build(teacher).reused
 
 
+@pytest.mark.parametrize("whole", range(5))
+def test_killed_after_any_shard_only_the_others_are_computed(teacher, asked, small_shards, monkeypatch, whole):
+    expected = build(teacher).activations[:]
+    shutil.rmtree(cache_dir("activations"))
+    look = teacher.embed
+
+    def dies(images):
+        if not left:
+            raise SystemExit
+        left.pop()
+        return look(images)
+
+    left = list(range(whole))
+    with monkeypatch.context() as patched:
+        patched.setattr(teacher, "embed", dies)
+        with pytest.raises(SystemExit):
+            build(teacher)
+    asked.clear()
+    told, said = [], []
+    bank = build(teacher, progress=lambda done, total: told.append((done, total)), say=said.append)
+    assert asked == [4] * (5 - whole)
+    assert [done for done, _ in told] == [*range(4 * whole + 4, 21, 4), 20]
+    assert {total for _, total in told} == {20}
+    assert said == []
+    assert (bank.activations[:] == expected).all()
+
+
+def test_a_shard_whose_json_was_not_yet_written_is_no_damage(teacher, asked, small_shards):
+    expected = build(teacher).activations[:]
+    shards()[1].with_suffix(".json").unlink()
+    asked.clear()
+    said = []
+    assert (build(teacher, say=said.append).activations[:] == expected).all()
+    assert (asked, said) == ([4], [])
+
+
+@dataclass(frozen=True)
+class OneOf(Engine):
+    """A thread in the place of a process."""
+
+    number: int = 0
+    barrier: threading.Barrier | None = None
+    rank = property(lambda self: self.number)
+    world = property(lambda self: self.barrier.parties)
+
+    def wait(self) -> None:
+        self.barrier.wait(30)
+
+
+def test_processes_share_the_work(teacher, asked, small_shards):
+    expected = build(teacher).activations[:]
+    shutil.rmtree(cache_dir("activations"))
+    asked.clear()
+    barrier, told = threading.Barrier(2), []
+
+    def process(number):
+        engine = OneOf(torch.device("cpu"), number=number, barrier=barrier)
+        progress = (lambda done, total: told.append((done, total))) if number == 0 else None
+        return build_bank(IMAGES, VIEWS, teacher, Augment(), 0, progress, engine=engine)
+
+    with ThreadPoolExecutor(2) as pool:
+        banks = list(pool.map(process, range(2)))
+    assert asked == [4] * 5
+    for bank in banks:
+        assert (bank.activations[:] == expected).all()
+    assert told == sorted(told)
+    assert told[-1] == (20, 20)
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
@@ -195,6 +255,11 @@ DAMAGE = {
     "empty": lambda path: path.write_bytes(b""),
     "gone": Path.unlink,
     "no JSON": lambda path: path.with_suffix(".json").write_text("{", encoding="utf-8"),
+    "an offset": lambda path: path.with_suffix(".json").write_text(
+        path.with_suffix(".json").read_text().replace('"offset": [\n    ', '"offset": [\n    9', 1).replace("9-", "-9")
+    ),
+    "fewer rows": lambda path: write_activations(path, np.zeros((3, DIM))),
+    "another teacher's width": lambda path: write_activations(path, np.zeros((4, DIM + 1))),
     "another shard's": lambda path: shutil.copy(path.with_name("00002.npy"), path),
 }
 

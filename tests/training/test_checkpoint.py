@@ -18,6 +18,7 @@ from kdedge.training.config import DistillConfig
 from kdedge.training.distill import distill
 from kdedge.training.engine import Engine
 from kdedge.training.loop import LoopConfig, start, train
+from kdedge.training.run import Run
 from tests.training.conftest import Stop, Tiny, tiny_student
 
 ENGINE = Engine(torch.device("cpu"))
@@ -213,3 +214,14 @@ def test_resuming_a_finished_distillation_changes_no_weights(config):
     np.testing.assert_allclose(again.scores["heldout_r2"], done.scores["heldout_r2"], atol=1e-5)
     for key, value in before["best"].items():
         torch.testing.assert_close(load_file(again.run.best)[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_record_that_a_full_disk_cut_off_is_no_record(tmp_path):
+    run = Run.create(tmp_path / "run")
+    for step in (10, 20):
+        run.log({"step": step, "loss": 0.5})
+    with run.metrics.open("a") as file:
+        file.write('{"step": 30, "lo')
+    assert [record["step"] for record in run.history()] == [10, 20]
+    run.forget_after(10)
+    assert run.metrics.read_text() == '{"step": 10, "loss": 0.5}\n'

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdedge.training.joined import Joined, Picked, as_rows
@@ -49,6 +49,7 @@ def plainly(whole, rows):
     return whole[rows]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_joined_is_indexed_as_one_array(data):
     parts = parts_of(data.draw(SIZES))
@@ -59,6 +60,7 @@ def test_joined_is_indexed_as_one_array(data):
     same(joined[rows], plainly(whole, rows))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_picked_is_indexed_as_a_copy(data):
     whole = array(data.draw(st.integers(1, 9)))
@@ -70,6 +72,7 @@ def test_picked_is_indexed_as_a_copy(data):
     same(picked[rows], plainly(whole[chosen], rows))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_one_may_stand_on_the_other(data):
     parts = parts_of(data.draw(SIZES.filter(any)))
@@ -81,6 +84,7 @@ def test_one_may_stand_on_the_other(data):
     same(stacked[rows], plainly(wanted, rows))
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(0, 50), st.booleans())
 def test_a_row_out_of_range_is_refused(sizes, beyond, below):
     parts = parts_of(sizes)

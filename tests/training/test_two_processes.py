@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -66,15 +70,23 @@ def home(tmp_path_factory) -> Path:
     return home
 
 
-def run(processes: int, home: Path, cache: str, *words: str) -> subprocess.CompletedProcess[str]:
+def start(processes: int, home: Path, cache: str, *words: str) -> subprocess.Popen[str]:
     root = str(Path(__file__).parents[2])
     variables = {**os.environ, "KDEDGE_CACHE": str(home / cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     begin = launch if processes > 1 else [sys.executable]
-    return subprocess.run([*begin, *words], capture_output=True, text=True, env=variables, cwd=home)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*begin, *words], stdout=pipe, stderr=pipe, text=True, env=variables, cwd=home)
 
 
-def distill(processes: int, home: Path, out: str, *more: str, transfer: str = "transfer"):
+def run(*given: Any) -> subprocess.CompletedProcess[str]:
+    """What :func:`start` starts, to its end."""
+    with start(*given) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def distill(processes: int, home: Path, out: str, *more: str, transfer: str = "transfer", begin: Any = run) -> Any:
     words = [
         "-m",
         "kdedge",
@@ -88,7 +100,7 @@ def distill(processes: int, home: Path, out: str, *more: str, transfer: str = "t
     ]
     words += ["--student-weights", "random", "--steps", "20", "--train-views", "2", "--precision", "fp32"]
     words += ["--layout", "contiguous", "--transfer", transfer, "--train", "labelled", "--out", out]
-    return run(processes, home, f"cache-{out}", *words, "--batch", "16", *more)
+    return begin(processes, home, f"cache-{out}", *words, "--batch", "16", *more)
 
 
 def losses(records) -> np.ndarray:
@@ -146,3 +158,27 @@ def test_shards_on_two_processes(home):
     files = list((home / "cache-sharded" / "activations").rglob("*.images.json"))
     assert len(files) == 4
     assert all(torch.isfinite(value).all() for value in load_file(Run(home / "sharded").best).values())
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_is_killed(home):
+    """The other one ends too; begun again, both go on where the last checkpoint is."""
+    whole, killed = Run(home / "whole"), Run(home / "killed")
+    assert distill(2, home, "whole").returncode == 0
+    last = killed.last.with_suffix(".json")
+    with distill(2, home, "killed", begin=start) as launched:
+        while not last.exists():
+            assert launched.poll() is None, launched.communicate()
+            time.sleep(0.002)
+        ranks = {child.environ().get("RANK"): child for child in psutil.Process(launched.pid).children()}
+        ranks["1"].send_signal(signal.SIGKILL)
+        launched.communicate(timeout=90)
+    assert launched.returncode != 0
+    assert not ranks["0"].is_running()
+    assert not killed.card.exists()
+    step = json.loads(last.read_text())["step"]
+    resumed = distill(2, home, "killed", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed at step {step}" in resumed.stderr
+    for name in ("last", "best"):
+        assert getattr(whole, name).read_bytes() == getattr(killed, name).read_bytes(), name
