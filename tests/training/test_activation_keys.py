@@ -39,6 +39,7 @@ def test_whatever_changes_the_activations_changes_the_key(teacher, tmp_path):
         lambda: build(teacher, images=other_pixels),
         lambda: build(teacher, images=IMAGES[::-1]),
         lambda: build(teacher, views=[*VIEWS[:-1], 2]),
+        lambda: build(teacher, views=VIEWS[::-1]),
         lambda: build(teacher, augment=replace(Augment(), rotate=21.0)),
         lambda: build(other_weights),
         lambda: build(brighter),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kdedge.preprocess import Preprocess
+from kdedge.training import feed as module
 from kdedge.training.activations import ViewBank, build_bank, fit_to
 from kdedge.training.augment import Augment
 from kdedge.training.clock import Clock
@@ -179,6 +180,18 @@ def test_each_mixed_image_is_one_weight_between_two_images():
     assert max(taken) <= 1.01
     assert sum(0.1 < weight < 0.9 for weight in taken) >= 4  # they are mixed indeed
     assert torch.equal(mix(shown, 1.0, (0, 1)), mix(shown, 1.0, (0, 1)))
+
+
+def test_every_step_and_process_mixes_in_its_own_way(bank, teacher, monkeypatch):
+    keys = []
+    monkeypatch.setattr(module, "mix", lambda shown, alpha, key: keys.append((alpha, key)) or shown)
+    for seed, rank in ((0, 0), (0, 1), (1, 0)):
+        order = Order(24, 4, seed, rank=rank, world=2)
+        fed = Feed(bank, np.arange(24), order, RAW, PLAIN, ENGINE, Clock(0.0), live=Live(teacher, 0.4))
+        for step in range(8):  # of two epochs
+            fed.take(step)
+    assert {alpha for alpha, _ in keys} == {0.4}
+    assert len({key for _, key in keys}) == len(keys) == 24
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])

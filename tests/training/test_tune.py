@@ -97,10 +97,10 @@ def test_the_fastest_is_taken_if_it_is_clearly_faster(costs, chosen, watch, with
 
 def test_what_is_slowed_down_now_and_then_is_judged_by_its_fastest_step(watch, with_bf16):
     """Other work on the machine hits the fast one in two of its steps after the warming up."""
-    disturbed = iter([0, 50, 0, 50])
+    disturbed = iter([0, 100, 0, 100])
 
     def cost(engine):
-        return 30 + next(disturbed) if of(engine) == BF16_LAST else 100
+        return 60 + next(disturbed) if of(engine) == BF16_LAST else 100
 
     assert of(tune(CPU, watch.step(cost), layout="channels_last").engine) == BF16_LAST
 
