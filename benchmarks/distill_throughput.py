@@ -39,6 +39,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--views", type=int, default=2, help="of an image that kdedge's teacher sees")
     options.add_argument("--workers", type=int, default=2, help="processes that load images in the paper's way")
     options.add_argument("--augment", choices=("default", "light", "paper"), default="default", help="in both")
+    options.add_argument(
+        "--teacher-precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of kdedge's teacher; auto refuses bf16 to a random network, whose activations hardly vary",
+    )
     options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of kdedge's student")
     options.add_argument("--threads", type=int, default=usable_cores(), help="of torch, in both")
     options.add_argument("--repeats", type=int, default=1, help="trainings of each")
@@ -94,7 +100,19 @@ def job_of(given: argparse.Namespace, folder: Path) -> Job:
         raise DataError(
             f"{folder}: {count} images do not fill a batch of {given.batch}; give more or a smaller --batch."
         )
-    names = ("teacher", "student", "weights", "size", "batch", "views", "workers", "augment", "precision", "epochs")
+    names = (
+        "teacher",
+        "student",
+        "weights",
+        "size",
+        "batch",
+        "views",
+        "workers",
+        "augment",
+        "precision",
+        "teacher_precision",
+        "epochs",
+    )
     return Job("", str(folder), count, **{name: getattr(given, name) for name in names})
 
 

@@ -33,7 +33,7 @@ class Job:
         transfer: folder of ``images`` images.
         weights: of the teacher; the student's are random.
         epochs: passes over the images.
-        workers: of the paper's way; ``views`` and ``precision``: of kdedge.
+        workers: of the paper's way; ``views`` and the precisions: of kdedge.
         profile: look at the kernels of some steps; such a training's seconds mean nothing.
     """
 
@@ -50,6 +50,7 @@ class Job:
     workers: int = 2
     augment: str = "default"
     precision: str = "auto"
+    teacher_precision: str = "auto"
     profile: bool = False
 
     @property
@@ -152,6 +153,7 @@ def _kdedge_side(job: Job, home: Path) -> Callable[[OnStep], dict[str, Any]]:
         teacher_weights=job.weights,
         teacher_size=job.size,
         precision=job.precision,
+        teacher_precision=job.teacher_precision,
         augment=Augment.named(job.augment),
     )
 
@@ -173,6 +175,7 @@ def _kdedge_side(job: Job, home: Path) -> Callable[[OnStep], dict[str, Any]]:
             "data_wait": speeds[-1]["data_wait"] if speeds else None,
             "step_images_per_s": speeds[-1]["images_per_s"] if speeds else None,
             "precision": read_config(done.run.config).precision,
+            "teacher_precision": read_config(done.run.config).teacher_precision,
         }
 
     return timed

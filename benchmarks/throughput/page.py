@@ -43,12 +43,20 @@ def summarize(samples: list[dict[str, Any]], settings: dict[str, Any]) -> dict[s
             "cpu_ms_per_image": _median([1e3 * sample["cpu_s"] / sample["images"] for sample in mine]),
             "measured_images": mine[0]["images"],
             "precision": mine[-1]["precision"],
+            "teacher_precision": mine[-1].get("teacher_precision", "fp32"),
             **{key: _median([sample[key] for sample in mine]) for key in ("data_wait", "peak_mb", "gpu_peak_mb")},
             "worker_peak_mb": _median([sample["worker_peak_mb"] for sample in mine]),
             "step_images_per_s": _median([sample.get("step_images_per_s") for sample in mine]),
         }
     ratios = {key: sides["kdedge"][key] / sides["paper"][key] for key in ("images_per_s", "images_per_s_at_100_epochs")}
     return {"sides": sides, "ratio": ratios, "settings": settings, "samples": samples}
+
+
+def _teacher(given: dict[str, Any], row: dict[str, Any]) -> str:
+    """The precision of kdedge's teacher; a random one would not be let compute in bf16, so somebody insisted."""
+    insisted = given.get("teacher_precision") == "bf16" and given["weights"] == "random"
+    note = " (as given; `auto` refuses it to random weights, whose activations hardly vary)" if insisted else ""
+    return f"{row['teacher_precision']}{note}"
 
 
 def _median(values: list[Any]) -> float | None:
@@ -87,7 +95,7 @@ def markdown(data: dict[str, Any]) -> str:
         f"The paper's way decodes, transforms and shows the teacher every image in every epoch ({given['workers']} loading "
         f"processes, float32). {measured}Its peak memory is that of the training process; a loading process reached "
         f"{paper['worker_peak_mb']:.0f} MB. kdedge starts with an empty cache, its teacher sees {given['views']} views of "
-        f"an image once, and evaluations are part of its seconds: {', '.join(steps)}. {alone}It trains on those views in every "
+        f"an image once in {_teacher(given, sides['kdedge'])}, and evaluations are part of its seconds: {', '.join(steps)}. {alone}It trains on those views in every "
         "epoch where the paper's way draws new ones, so equal images are not equal variety: this page measures speed "
         "alone.\n\n"
         f"Computed from the same seconds for {PAPERS_EPOCHS} epochs, the fewest of the paper: "

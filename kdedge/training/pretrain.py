@@ -24,6 +24,9 @@ from kdedge.training.targets import Standardize, Targets
 
 __all__ = ["Regressor", "order_of", "pretrain", "regression_scores", "scores_of", "settle_batchnorm"]
 
+LEAST_SETTLED = 128
+"""Views that BatchNorm is re-estimated from, at least."""
+
 
 def regression_scores(target: NDArray[np.floating], predicted: NDArray[np.floating]) -> Metrics:
     """``r2`` (variance-weighted), ``cosine``, ``knn`` (5 neighbours), ``mse`` and ``mae`` of standardised activations."""
@@ -100,13 +103,15 @@ def pretrain(
     clock = Clock(state.elapsed, engine.agree if order.world > 1 and config.seconds else None)
     feed = Feed(bank, rows, order, targets, preprocess, engine, clock, draw=draw, live=live)
     shown, known = Picked(bank.views, heldout), bank.activations[heldout]
+    between = (config.steps or SETTLED) * order.batch // max(1, config.evaluations)
+    most = max(LEAST_SETTLED, min(SETTLED, between // 8))  # an evaluation should cost little beside the steps before it
 
     def loss_of(model: nn.Module, indices: NDArray[np.int64], epoch: int) -> Tensor:  # noqa: ARG001
         batch, target = feed.take(state.step)
         return loss(model(batch).float(), target)
 
     def evaluate(model: nn.Module) -> Metrics:
-        settle_batchnorm(model, bank, rows, preprocess, engine, config.seed)
+        settle_batchnorm(model, bank, rows, preprocess, engine, config.seed, most)
         found = scores_of(known, run_batches(model, shown, preprocess, engine), targets, yardstick)
         return found | (probe(model) if probe else {})
 
@@ -130,10 +135,19 @@ def pretrain(
 
 
 def settle_batchnorm(
-    model: nn.Module, bank: ViewBank, rows: NDArray[np.int64], preprocess: Preprocess, engine: Engine, seed: int
+    model: nn.Module,
+    bank: ViewBank,
+    rows: NDArray[np.int64],
+    preprocess: Preprocess,
+    engine: Engine,
+    seed: int,
+    most: int = SETTLED,
 ) -> None:
-    """Re-estimate BatchNorm on views that are trained on; the model ends in eval mode."""
-    most = max(SETTLED // 4, min(SETTLED, SETTLED * 64**2 // preprocess.size**2))
+    """Re-estimate BatchNorm on at most ``most`` views that are trained on; the model ends in eval mode.
+
+    Views of more than 64 pixels hold more positions each, so of them fewer are taken, 128 at least.
+    """
+    most = max(LEAST_SETTLED, min(most, SETTLED * 64**2 // preprocess.size**2))
     parts = (rows[part] for part in mixed_batches(len(rows), seed, most))
     with engine.autocast():  # in the precision of the training: the averages are taken in float32 all the same
         reestimate(model, (as_input(pixels_of(bank.views, part, engine.device), preprocess, engine) for part in parts))
