@@ -40,6 +40,7 @@ def child(words: list[str], cache: str, said: str, moment: Moment, save_every: f
     Args:
         rows: of a shard of activations.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
     os.environ["KDEDGE_CACHE"] = cache
     os.environ["OMP_NUM_THREADS"] = "1"
     screen = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)

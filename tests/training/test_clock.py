@@ -212,6 +212,14 @@ def test_handlers_come_back_after_an_error():
 
 
 def test_afterwards_ctrl_c_is_python_s_own():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
+    try:
+        _ctrl_c_after_a_training()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ctrl_c_after_a_training() -> None:
     with handlers_kept():
         with Interrupt().held():
             pass
