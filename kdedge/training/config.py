@@ -138,7 +138,9 @@ class DistillConfig:
             if getattr(self, name) not in choices:
                 option = "--" + name.replace("_", "-")
                 raise RunError(f"{option} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
-        if self.mixup < 0 or (self.mixup and self.teacher_mode != "live"):
+        if not self.mixup >= 0:
+            raise RunError(f"--mixup is {self.mixup:g}; it must not be negative.")
+        if self.mixup and self.teacher_mode != "live":
             raise RunError(
                 f"--mixup is {self.mixup:g}; above 0 it needs --teacher-mode live, for mixed images have no cached activations."
             )

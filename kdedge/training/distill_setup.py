@@ -15,7 +15,7 @@ from kdedge.preprocess import Preprocess
 from kdedge.training.activations import ViewBank
 from kdedge.training.checkpoint import below, load_weights, save_tensors
 from kdedge.training.config import DistillConfig
-from kdedge.training.engine import Engine
+from kdedge.training.engine import Engine, usable_cores
 from kdedge.training.feed import pixels_of
 from kdedge.training.inference import as_input
 from kdedge.training.loop import LoopConfig
@@ -44,6 +44,10 @@ def settle_rules(config: DistillConfig, engine: Engine) -> DistillConfig:
     Raises:
         RunError: the batch cannot be shared by the processes, two images to each at least.
     """
+    if config.threads > 4 * usable_cores():
+        raise RunError(
+            f"--threads is {config.threads}; this machine has {usable_cores()} cores to use, give fewer, or auto."
+        )
     batch = config.batch or (256 if engine.device.type == "cuda" else 32)
     if batch % engine.world or batch // engine.world < 2:
         raise RunError(

@@ -129,6 +129,7 @@ DISTILL: dict[str, tuple[list[object], str]] = {
     "wrong weights": ([*GOOD, *HERE, "--student-weights", "text.onnx"], "not safetensors and not a torch file"),
     "unknown loss": ([*GOOD, *HERE, "--loss", "l2"], "unknown loss 'l2'; choose one of mse"),
     "unknown precision": ([*GOOD, *HERE, "--precision", "int8"], "choose one of auto, fp32, bf16"),
+    "threads beyond the machine": ([*GOOD, *HERE, "--threads", 100000], "--threads is 100000; this machine has"),
     "unknown colour": ([*GOOD, *HERE, "--teacher-color", "gbr"], "'gbr'"),
     "two numbers": ([*GOOD, *HERE, "--teacher-mean", "1,2"], "three numbers with commas"),
     "two lengths": ([*GOOD, *HERE, "--epochs", 2], "one of --epochs, --steps and --minutes"),

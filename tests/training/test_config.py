@@ -73,6 +73,7 @@ def test_integers_in_toml_may_stand_for_numbers(tmp_path):
         ({"targets": "pca"}, "--targets is 'pca'"),
         ({"teacher_mode": "both"}, "--teacher-mode is"),
         ({"mixup": 1.0}, "--teacher-mode live"),
+        ({"mixup": -1.0, "teacher_mode": "live"}, "--mixup is -1; it must not be negative"),
         ({"threads": -1}, "--threads is -1"),
         ({"size": 8}, "--size is 8"),
         ({"size": 5000}, "--size is 5000"),
