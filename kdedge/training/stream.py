@@ -7,7 +7,6 @@ number, whose name follows from the tar file's, size and time of change, so a se
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdedge.data.check import MAX_BAD
-from kdedge.data.shard_decode import image_id
-from kdedge.data.shard_list import expand_shards, shard_fingerprint, shard_labels
-from kdedge.data.shard_stream import ShardImage, read_shard
+from kdedge.data.shard_decode import decode_shard, image_id
+from kdedge.data.shard_list import expand_shards, shard_fingerprint, shard_labels, split_shards
 from kdedge.errors import DataError
 from kdedge.files import atomic_path, cache_dir, write_json
-from kdedge.preprocess import Image, Preprocess, decode
+from kdedge.preprocess import Preprocess
 from kdedge.progress import Bars
 from kdedge.training.activation_shards import ActivationShards, shard_is_whole, write_activations
 from kdedge.training.activations import Views, embed_views, settings_key
@@ -103,11 +101,7 @@ def read_stream(
             shards than processes.
     """
     shards = expand_shards(transfer)
-    labels = shard_labels(shards)
-    if len(shards) < engine.world:
-        raise DataError(
-            f"{len(shards)} shard(s) cannot be shared by {engine.world} processes; write smaller shards or start fewer."
-        )
+    named = dict(zip(shards, shard_labels(shards), strict=True))
     apart = sha256(b"".join(sorted(reserved))).hexdigest()
     key = settings_key(teacher, augment, seed, size=str(size), views=str(views), apart=apart, kind="shards")
     reader = _Reader(
@@ -122,7 +116,7 @@ def read_stream(
         keep,
         len(shards),
     )
-    mine = list(zip(shards, labels, strict=True))[engine.rank :: engine.world]
+    mine = [(url, named[url]) for url in split_shards(shards, engine.rank, engine.world)]
     found: list[tuple[Shard, Path]] = []
     broken: list[str] = []
     bad = 0
@@ -181,13 +175,13 @@ class _Reader:
         known = self._known(about, url, pixels)
         if known is not None and shard_is_whole(path, len(known[0]) * self.views, self.teacher.dim):
             return known[0], path, known[1]
-        positions, keys, images, bad = self._decode(url)
-        keep = [i for i, image in enumerate(images) if sha256(image.tobytes()).digest() not in self.reserved]
-        shard = Shard(
-            url, np.asarray([positions[i] for i in keep], np.int64), image_ids(label, [keys[i] for i in keep]), pixels
-        )
+        read = decode_shard(url, self.fit)
+        bad = len(read.bad)
+        keep = [i for i, image in enumerate(read.images) if sha256(image.tobytes()).digest() not in self.reserved]
+        kept = np.asarray([read.positions[i] for i in keep], np.int64)
+        shard = Shard(url, kept, image_ids(label, [read.keys[i] for i in keep]), pixels)
         if keep:
-            chosen = np.stack([images[i] for i in keep])
+            chosen = read.images if len(keep) == len(read.images) else read.images[keep]
             if self._room_for(chosen.nbytes):
                 with atomic_path(pixels) as temporary, temporary.open("wb") as file:
                     np.lib.format.write_array(file, chosen)
@@ -205,24 +199,6 @@ class _Reader:
             return Shard(url, kept, ids, pixels), int(found["bad"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def _decode(self, url: str) -> tuple[list[int], list[str], list[Image], int]:
-        def work(image: ShardImage) -> Image | None:
-            try:
-                return self.fit.fit(decode(image.data))
-            except DataError:
-                return None
-
-        with ThreadPoolExecutor(2) as pool:
-            encoded = list(read_shard(url))
-            decoded = list(pool.map(work, encoded))
-        good = [(e, image) for e, image in zip(encoded, decoded, strict=True) if image is not None]
-        return (
-            [e.position for e, _ in good],
-            [e.key for e, _ in good],
-            [image for _, image in good],
-            len(encoded) - len(good),
-        )
 
     def _room_for(self, needed: int) -> bool:
         if self.keep != "auto":
