@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from kdedge.export.recipe import export_run
+from kdedge.export.sources import export_run
 from kdedge.training.config import DistillConfig
 from kdedge.training.distill import distill
 
@@ -34,7 +34,7 @@ def main() -> None:
     )
     done = distill(config)
     print(f"{done.verdict} Validation accuracy: {done.scores['val_accuracy']:.3f}")
-    print(export_run(Path(given.out)).int8_path)
+    print(export_run(Path(given.out)).best.path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The card survives the trip through JSON and refuses what it cannot read."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,13 @@ CARD = ModelCard(
     precision="int8",
     target="x86",
     parameters=2_600_000,
+    outputs={"logits": "logits", "embedding": "embedding"},
+    input={"name": "input", "dtype": "float32", "layout": "NCHW", "batch": 1},
     scores={"test_accuracy": 0.91},
     parity={"top1_agreement": 0.99, "images": 300},
     quantization={"method": "percentile"},
+    fusion={"conv_total": 3, "conv_int8": 2, "share": 2 / 3},
+    guard={"drop_points": 0.3},
     provenance={"versions": {"torch": "2.14"}},
     licence="Apache-2.0",
     notes="A note.",
@@ -53,11 +58,48 @@ def test_unknown_fields_of_a_later_version_are_passed_over() -> None:
         {"scores": [1]},
         {"parameters": "many"},
         {"name": None},
+        {"target": 3},
+        {"notes": ["a"]},
+        {"outputs": ["logits"]},
+        {"outputs": {"logits": 1}},
+        {"outputs": {"embedding": ""}},
+        {"input": "input"},
+        {"input": {"name": 1}},
+        {"input": {"batch": "many"}},
+        {"input": {"batch": -1}},
+        {"input": {"batch": True}},
+        {"fusion": []},
+        {"guard": 0.3},
     ],
 )
 def test_garbled_cards_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(CardError):
+    with pytest.raises(CardError, match=r"file\.onnx"):
         ModelCard.from_json(json.dumps({**CARD.to_dict(), **change}), "file.onnx")
+
+
+def test_a_card_of_before_loads() -> None:
+    new = {"outputs", "input", "fusion", "guard"}
+    old = ModelCard.from_json(json.dumps({key: value for key, value in CARD.to_dict().items() if key not in new}))
+    assert old == CARD.with_(outputs={}, input={}, fusion={}, guard={})
+    assert (old.answer, old.probability_output, old.embedding_output, old.batch) == ("", False, "", 0)
+
+
+def test_the_zoo_s_cards_load() -> None:
+    for path in (Path(__file__).parents[1] / "models").glob("*/card.json"):
+        assert ModelCard.from_json(path.read_text(encoding="utf-8")).labels
+
+
+def test_what_the_outputs_hold() -> None:
+    assert (CARD.answer, CARD.probability_output, CARD.embedding_output, CARD.batch) == (
+        "logits",
+        False,
+        "embedding",
+        1,
+    )
+    soft = CARD.with_(outputs={"probabilities": "softmax_0"}, input={})
+    assert (soft.answer, soft.probability_output, soft.embedding_output, soft.batch) == ("softmax_0", True, "", 0)
+    both = CARD.with_(outputs={"probabilities": "p", "logits": "l"})
+    assert (both.answer, both.probability_output) == ("l", False)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null"])
@@ -74,7 +116,7 @@ def test_a_missing_field_is_named() -> None:
 
 
 def test_a_file_without_card_says_what_to_do() -> None:
-    with pytest.raises(CardError, match="kdedge export"):
+    with pytest.raises(CardError, match=r"kdedge export RUN.*kdedge card attach file\.onnx --card.*--labels"):
         ModelCard.from_metadata({}, "file.onnx")
     assert issubclass(CardError, ModelError)
 

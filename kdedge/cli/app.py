@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from kdedge.cli import data, paper, teacher, train, train_meta
+from kdedge.cli import card, data, paper, teacher, train, train_meta
 from kdedge.cli.bench import bench
 from kdedge.cli.classify import classify
 from kdedge.cli.distill import distill
 from kdedge.cli.evaluate import evaluate
 from kdedge.cli.export import export
+from kdedge.cli.info import info
 from kdedge.cli.quickstart import quickstart
 
 __all__ = ["app"]
@@ -57,6 +58,8 @@ train_meta.register(train.app)
 app.add_typer(train.app, name="train")
 app.command()(export)
 app.command()(classify)
+app.command(short_help="Say what a model file says about itself.")(info)
+app.add_typer(card.app, name="card")
 app.command(short_help="Score a model on labelled images.")(evaluate)
 app.command(short_help="Time a student beside its teacher.")(bench)
 app.add_typer(paper.app, name="paper")

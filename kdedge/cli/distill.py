@@ -10,17 +10,6 @@ __all__ = ["distill"]
 Triple = Annotated[str | None, typer.Option()]
 
 
-def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
-    from kdedge.errors import RunError
-
-    if text is None:
-        return None
-    try:
-        first, second, third = (float(part) for part in text.split(","))
-    except ValueError:
-        raise RunError(f"{option} is {text!r}; three numbers with commas between them were expected.") from None
-    return first, second, third
-
 
 def _or_auto(text: str, option: str, least: float) -> float:
     """A number, or 0 for ``auto``."""
@@ -169,6 +158,7 @@ def distill(
     need_train_extra()
     if resume and teacher is not None and not (out / "config.toml").is_file():
         resume = False  # the same command begins a run and goes on with it: for jobs that may be stopped
+    from kdedge.cli.triple import triple
     from kdedge.training.augment import Augment
     from kdedge.training.config import DistillConfig
     from kdedge.training.distill import distill as run_distill
@@ -208,8 +198,8 @@ def distill(
             student_weights=student_weights,
             teacher_weights=teacher_weights,
             teacher_size=teacher_size,
-            teacher_mean=_triple(teacher_mean, "--teacher-mean"),
-            teacher_std=_triple(teacher_std, "--teacher-std"),
+            teacher_mean=triple(teacher_mean, "--teacher-mean"),
+            teacher_std=triple(teacher_std, "--teacher-std"),
             teacher_color=teacher_color,
             precision=precision,
             teacher_precision=teacher_precision,

@@ -1,101 +1,138 @@
-"""``kdedge export``: from a run to ONNX files for the device."""
+"""``kdedge export``: from a run, or any ONNX classifier, to ONNX files for the device."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from kdedge.export.recipe import ExportResult
-
 __all__ = ["export"]
 
-AGREES = 0.9  # share of held-out images, below which a warning is due
-ENOUGH = 0.9
-"""Share of int8 convolutions below which the user is warned."""
+MISSED = 3
+"""Exit code when int8 was asked for and fp32 was written."""
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory that kdedge distill or train made.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Run directory that kdedge distill or train made.")
+    ] = None,
     int8: Annotated[
         bool, typer.Option("--int8/--fp32-only", help="Quantise to int8 as well, or write the fp32 file alone.")
     ] = True,
-    target: Annotated[str, typer.Option(help="Device profile of the int8 file; x86 is the one there is.")] = "x86",
+    target: Annotated[
+        str, typer.Option(help="Device: x86, arm64, jetson (TensorRT), web; auto is this machine's processor.")
+    ] = "auto",
+    float16: Annotated[bool, typer.Option("--float16", help="Write a float16 file, too; for GPUs.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to deploy; fp32 lies beside it. Default: into RUN.")
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Accuracy that int8 may lose, in points (0-100).")
+    ] = 1.0,
+    min_speedup: Annotated[
+        float, typer.Option(help="Least speed of int8 against fp32 on this machine; 0 does not measure.")
+    ] = 1.0,
+    search_minutes: Annotated[
+        float, typer.Option(help="How long to look for a file that holds, leaving layers in float.")
+    ] = 5.0,
     calibration: Annotated[
         str,
         typer.Option(
             metavar="METHOD",
-            help="How activation ranges are chosen: minmax, percentile or mse; auto tries all three and keeps "
+            help="How activation ranges are chosen: minmax, percentile, entropy or mse; auto tries all and keeps "
             "the one that agrees best with fp32 on held-out images.",
         ),
     ] = "auto",
+    vnni: Annotated[
+        bool | None,
+        typer.Option("--vnni/--no-vnni", help="x86: whether the device has VNNI; default: as this machine."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set; default: the target's.")] = None,
+    ir_version: Annotated[int | None, typer.Option(help="ONNX file format; default: the target's.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Images a run, 0 for any number; default: any, for jetson 1.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="An ONNX classifier of any origin, instead of RUN.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --from: images like those the device will see.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --from: class names, one a line or a JSON list.")
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --from: class folders to measure accuracy on.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="With --from: mean to subtract, 0-255, e.g. 0,0,0.")] = None,
+    std: Annotated[
+        str | None, typer.Option(help="With --from: deviation to divide by, 0-255, e.g. 255,255,255.")
+    ] = None,
+    color: Annotated[str, typer.Option(help="With --from: channel order, rgb or bgr.")] = "rgb",
+    resize: Annotated[str, typer.Option(help="With --from: crop (short side, then centre) or squash.")] = "crop",
+    size: Annotated[int | None, typer.Option(help="With --from: pixels, where the file does not fix them.")] = None,
+    embedding: Annotated[str | None, typer.Option(help="With --from: tensor to give out as embedding.")] = None,
+    output: Annotated[str | None, typer.Option(help="With --from: output that holds the classes.")] = None,
+    name: Annotated[str, typer.Option(help="With --from: name in the card.")] = "",
+    licence: Annotated[str, typer.Option(help="With --from: licence of the weights, in words.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier export.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Export the student of a run to ONNX, fp32 and int8, and verify both.
+    """Export a student to ONNX, fp32 and int8, for a device, and verify both.
 
-    Writes RUN/student.onnx and RUN/student.int8.onnx, each with its labels, preprocessing and scores inside, after
-    comparing torch with fp32 and fp32 with int8 on images the student was not trained on. An fp32 file that differs
-    from the network is not written.
+    Each file carries its labels, preprocessing and scores, and gives logits and the embedding. torch is compared with
+    fp32 and fp32 with int8 on images that were not trained on. An int8 file that loses more than --max-drop points or
+    is not --min-speedup times as fast gets its worst layers back in float; if that does not help, only fp32 is
+    written, and the exit code is 3.
 
     \b
     Examples:
       kdedge export runs/first
       kdedge export runs/first --int8 --calibration mse --overwrite
-      kdedge export runs/first --fp32-only --json
+      kdedge export runs/first --target jetson --float16
+      kdedge export runs/first --fp32-only --out student.onnx --json
+      kdedge export --from model.onnx --calibrate photos/ --labels labels.txt \\
+          --mean 123.675,116.28,103.53 --std 58.395,57.12,57.375
     """
+    from kdedge.cli.export_source import foreign_options, refuse_foreign
+    from kdedge.cli.export_words import lines, warnings
     from kdedge.cli.progress import progress_bar
     from kdedge.cli.train_extra import need_train_extra
+    from kdedge.errors import ExportError
 
     need_train_extra()
-    from kdedge.export.recipe import export_run
+    from kdedge.export.guard import Limits
+    from kdedge.export.recipe import ExportOptions
+    from kdedge.export.sources import export_foreign, export_run
+    from kdedge.export.targets import target_for
 
-    with progress_bar("exporting") as advance:
-        result = export_run(run, int8, target=target, method=calibration, overwrite=overwrite, progress=advance)
+    if (run is None) == (source is None):
+        raise ExportError("give a run directory or --from FILE, one of the two.")
+    if run is not None:
+        refuse_foreign(calibrate=calibrate, labels=labels, val=val, mean=mean, std=std, size=size, embedding=embedding)
+    options = ExportOptions(
+        int8=int8,
+        float16=float16,
+        method=calibration,
+        target=target_for(target, vnni=vnni, opset=opset, ir_version=ir_version, batch=batch),
+        limits=Limits(max_drop, min_speedup, seconds=60.0 * search_minutes),
+        out=out,
+        overwrite=overwrite,
+    )
+    if source is not None:
+        given = foreign_options(
+            calibrate, labels, val, mean, std, color, resize, size, embedding, output, name, licence
+        )
+        result = export_foreign(source, given, options, progress_bar)
+    else:
+        result = export_run(run, options, progress_bar)  # type: ignore[arg-type]
     if as_json:
         import json
 
         print(json.dumps(result.to_dict(), indent=2))
     else:
-        for line in _lines(result):
-            print(line)
-    for warning in _warnings(result):
-        print(f"warning: {warning}", file=sys.stderr)
-
-
-def _lines(result: "ExportResult") -> list[str]:
-    found = result.parity_fp32
-    differs = f"largest error {found.max_abs_error:.1e}, top-1 agreement {found.top1_agreement:.1%}"
-    lines = [f"fp32   {result.fp32_path}  {result.fp32_bytes / 1e6:.2f} MB"]
-    lines.append(f"       against torch: {differs} ({found.images} images)")
-    last = result.fp32_path
-    if result.int8_path and result.parity_int8 and result.fusion and result.quantized and result.int8_bytes:
-        last, close = result.int8_path, result.parity_int8
-        smaller = result.fp32_bytes / result.int8_bytes
-        differs = f"cosine of logits {close.cosine:.4f}, top-1 agreement {close.top1_agreement:.1%}, KL {close.kl:.4f}"
-        kernels = f"{result.fusion.conv_int8} of {result.fusion.conv_total} convolutions run in int8"
-        lines.append(f"int8   {last}  {result.int8_bytes / 1e6:.2f} MB, {smaller:.1f} times smaller")
-        lines.append(f"       against fp32: {differs} nats ({close.images} images)")
-        lines.append(f"       {kernels}; calibration {result.quantized.method} on {result.quantized.images} images")
-    return [*lines, f"next   kdedge classify IMAGE --model {last}"]
-
-
-def _warnings(result: "ExportResult") -> list[str]:
-    found: list[str] = []
-    if result.fusion and result.fusion.share < ENOUGH:
-        names: Any = result.fusion.float_nodes
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-        found.append(
-            f"only {result.fusion.share:.0%} of the convolutions run in int8, the file may be slower than fp32; "
-            f"still float: {', '.join(names[:6])}{more}. A student without squeeze-and-excitation or hard-swish "
-            "quantises whole, timm/efficientnet_lite0 for one."
-        )
-    if result.parity_int8 and result.parity_int8.top1_agreement < AGREES:
-        found.append(
-            f"int8 agrees with fp32 on only {result.parity_int8.top1_agreement:.0%} of the held-out images: do not deploy it "
-            "before 'kdedge evaluate' has shown its accuracy; another --calibration or more training images may help."
-        )
-    if result.quantized and result.quantized.target.note:
-        found.append(result.quantized.target.note)
-    return found
+        print("\n".join(lines(result)))
+    for warning in warnings(result):
+        typer.echo(f"warning: {warning}", err=True)
+    if result.missed:
+        typer.echo(f"error: int8 was not written: {result.missed}; fp32 is in {result.fp32.path}.", err=True)
+        raise typer.Exit(MISSED)

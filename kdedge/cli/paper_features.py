@@ -63,9 +63,9 @@ def features(
     """
     import json as js
 
-    from kdedge.cli.distill import _triple
     from kdedge.cli.progress import progress_bar
     from kdedge.cli.train_extra import need_train_extra
+    from kdedge.cli.triple import triple
 
     need_train_extra()
     from kdedge.data import demo
@@ -75,7 +75,7 @@ def features(
     from kdedge.training.teachers import TeacherInput
 
     given = TeacherInput(
-        size, _triple(teacher_mean, "--teacher-mean"), _triple(teacher_std, "--teacher-std"), teacher_color
+        size, triple(teacher_mean, "--teacher-mean"), triple(teacher_std, "--teacher-std"), teacher_color
     )
 
     def find() -> FaceFinder:

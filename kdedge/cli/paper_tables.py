@@ -173,9 +173,9 @@ def ablation(
     """
     import json as js
 
-    from kdedge.cli.distill import _triple
     from kdedge.cli.progress import progress_bar
     from kdedge.cli.train_extra import need_train_extra
+    from kdedge.cli.triple import triple
 
     need_train_extra()
     from kdedge.paper.ablation import ablate
@@ -185,7 +185,7 @@ def ablation(
 
     plan = paper_plan(scale, seeds)
     given = TeacherInput(
-        None, _triple(teacher_mean, "--teacher-mean"), _triple(teacher_std, "--teacher-std"), teacher_color
+        None, triple(teacher_mean, "--teacher-mean"), triple(teacher_std, "--teacher-std"), teacher_color
     )
     taught = build_teacher(teacher, given=given, say=_say)
     images = gather(

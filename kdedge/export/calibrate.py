@@ -1,77 +1,111 @@
-"""Which range of each activation the 256 steps of an 8-bit integer should cover.
+"""What an fp32 network's activations look like on the calibration images, in memory that does not grow with them.
 
-The fp32 network runs once over the calibration images; every method then works on what was collected.
+The network runs once over the images; :func:`kdedge.export.ranges.choose_range` works on what was collected.
 """
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from kdedge.errors import ExportError
+from kdedge.export.histogram import Activation, Histogram
+from kdedge.export.pictures import Pictures
+from kdedge.export.ranges import METHODS, Calibration, Range, choose_range
 from kdedge.export.session import cpu_session
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
 
-__all__ = ["METHODS", "Activation", "Calibration", "Range", "choose_range", "collect"]
+__all__ = ["METHODS", "Activation", "Calibration", "Collected", "Range", "choose_range", "collect"]
 
-Calibration = Literal["minmax", "percentile", "mse"]
-METHODS: tuple[Calibration, ...] = ("minmax", "percentile", "mse")
-
-Range = tuple[float, float]
-
-_BATCH_PIXELS = 16 * 112 * 112  # the activations of a batch are in memory at once
-_SAMPLES = 1 << 18
-_BINS = 2048
-_LEVELS = 256
-_OUTSIDE = 1e-4
-_SHRINK = np.concatenate([np.linspace(1.0, 0.5, 11), 0.5 * 0.8 ** np.arange(1, 9)])
+_BATCH_PIXELS = 8 * 112 * 112  # the activations of a batch are in memory at once
+_MOST_BATCH = 32
+_VALUES = 4096
 
 
 @dataclass(frozen=True)
-class Activation:
-    """What was seen of one tensor on all calibration images.
+class Collected:
+    """What was seen of a network.
 
     Attributes:
-        low, high: exact extremes.
-        values: float32, a random sample of about 260 thousand values.
+        activations: of the float tensors that are given or computed, by name.
+        images: how many were seen.
+        peak_rss_mb: highest resident memory of the process meanwhile, 10^6 bytes (where the system cannot tell that,
+            since the process started); None if unknown.
     """
 
-    low: float
-    high: float
-    values: NDArray[np.float32]
+    activations: dict[str, Activation]
+    images: int
+    peak_rss_mb: float | None
 
 
 def collect(
-    path: Path, images: NDArray[np.uint8], preprocess: Preprocess, progress: Progress | None = None
-) -> dict[str, Activation]:
-    """Run the network on fitted RGB images (N, size, size, 3) and keep the statistics of its float activations by name.
+    path: Path, pictures: Pictures | NDArray[np.uint8], preprocess: Preprocess, progress: Progress | None = None
+) -> Collected:
+    """Run the network on the images and keep a histogram of each of its activations.
 
-    Memory holds the activations of one batch and the samples, however many images there are.
+    Extremes are exact. Of a tensor's values 4,096 an image are counted, drawn evenly over the tensor, since counting
+    all takes longer than computing them; they are the same whatever the size of a batch. Memory holds the activations
+    of one batch and the histograms, however many images there are.
+
+    Args:
+        pictures: an array holds fitted RGB images, uint8, (N, size, size, 3).
+
+    Raises:
+        ExportError: no images, or the network computes what is no finite number; the tensor is named.
+        DataError: an image cannot be decoded.
     """
-    names = _activations(onnx.load(path))
-    lows, highs = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
-    samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    random = np.random.default_rng(0)
-    batch = max(1, _BATCH_PIXELS // preprocess.size**2)
-    each = max(64, _SAMPLES // len(images))
-    with TemporaryDirectory(prefix="kdedge-") as folder:
+    pictures = pictures if isinstance(pictures, Pictures) else Pictures(pictures, preprocess)
+    if not len(pictures):
+        raise ExportError("calibration needs images, none were given.")
+    names = _activations(onnx.shape_inference.infer_shapes(onnx.load(path)))
+    histograms = [Histogram(f"tensor {name}") for name in names]
+    random, done = np.random.default_rng(0), 0
+    with TemporaryDirectory(prefix="kdedge-") as folder, _peak_memory() as peak:
         session = cpu_session(_with_outputs(path, names, Path(folder) / "open.onnx"))
-        entry = session.get_inputs()[0].name
-        for start in range(0, len(images), batch):
-            pixels = preprocess.normalize(images[start : start + batch])
-            for name, values in zip(names, session.run(names, {entry: pixels}), strict=True):
-                flat = values.reshape(-1)
-                lows[name], highs[name] = min(lows[name], float(flat.min())), max(highs[name], float(flat.max()))
-                wanted = each * len(pixels)
-                samples[name].append(flat[random.integers(0, flat.size, wanted)] if flat.size > wanted else flat.copy())
+        entry = session.get_inputs()[0]
+        fixed = entry.shape[0] if isinstance(entry.shape[0], int) else 0
+        for batch in pictures.batches(fixed or max(1, min(_MOST_BATCH, _BATCH_PIXELS // preprocess.size**2))):
+            missing = max(0, fixed - len(batch))
+            pixels = preprocess.normalize(np.concatenate([batch, *[batch[-1:]] * missing]) if missing else batch)
+            _count(histograms, session.run(names, {entry.name: pixels}), len(batch), len(pixels), random)
+            done += len(batch)
             if progress:
-                progress(min(start + batch, len(images)), len(images))
-    return {name: Activation(lows[name], highs[name], np.concatenate(samples[name])) for name in names}
+                progress(done, len(pictures))
+    seen = {name: histogram.seen() for name, histogram in zip(names, histograms, strict=True)}
+    return Collected(seen, done, next(iter(peak), None))
+
+
+def _count(
+    histograms: list[Histogram],
+    outputs: list[NDArray[np.float32]],
+    images: int,
+    batch: int,
+    random: np.random.Generator,
+) -> None:
+    """Add the first ``images`` of a batch to the histograms."""
+    shares = (np.arange(_VALUES) + random.random((images, _VALUES))) / _VALUES
+    places: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    for histogram, values in zip(histograms, outputs, strict=True):
+        if not values.size:
+            continue
+        whole = values.size % batch != 0  # not one part an image
+        rows = values.reshape(1, -1) if whole else values.reshape(batch, -1)[:images]
+        histogram.cover(float(rows.min()), float(rows.max()))
+        if rows.shape[1] > _VALUES:
+            if rows.shape not in places:
+                inside = (shares[: len(rows)] * rows.shape[1]).astype(np.int64)
+                inside += np.arange(len(rows))[:, None] * rows.shape[1]
+                places[rows.shape] = np.minimum(inside, rows.size - 1)
+            rows = rows.reshape(-1)[places[rows.shape]]
+        histogram.add(rows)
 
 
 def _activations(model: onnx.ModelProto) -> list[str]:
@@ -93,36 +127,24 @@ def _with_outputs(path: Path, names: list[str], out: Path) -> Path:
     return out
 
 
-def choose_range(seen: Activation, method: Calibration) -> Range:
-    """The range to quantise, always with zero in it.
-
-    ``minmax`` covers all that was seen; ``percentile`` all but one value in ten thousand; ``mse`` minimises the mean
-    squared error of rounding and clipping together (Banner et al. 2019, by search instead of a fitted distribution).
-    """
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    if method == "minmax" or high - low <= 0.0:
-        return low, high
-    if method == "percentile":
-        inner = np.quantile(seen.values, [_OUTSIDE / 2, 1 - _OUTSIDE / 2])
-        return max(low, min(float(inner[0]), 0.0)), min(high, max(float(inner[1]), 0.0))
-    counts, edges = np.histogram(seen.values, _BINS, (low, high))
-    return _least_squares(counts.astype(np.float64), edges)
+@contextlib.contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """A list that holds the highest resident memory of the block, in 10^6 bytes, once it has ended; empty if unknown."""
+    found: list[float] = []
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux forgets the highest so far
+    yield found
+    if peak := _highest_resident():
+        found.append(peak / 1e6)
 
 
-def _least_squares(counts: NDArray[np.float64], edges: NDArray[np.floating[Any]]) -> Range:
-    """Shrink either side by itself; of equally good ranges the widest."""
-    low, high = float(edges[0]), float(edges[-1])
-    centres = np.asarray(edges[:-1] + edges[1:], np.float64) / 2
-    best, found = (low, high), np.inf
-    for left in low * _SHRINK if low < 0 else (0.0,):
-        for right in high * _SHRINK if high > 0 else (0.0,):
-            if (value := _squared_error(counts, centres, float(left), float(right))) < found:
-                best, found = (float(left), float(right)), value
-    return best
-
-
-def _squared_error(counts: NDArray[np.float64], centres: NDArray[np.float64], low: float, high: float) -> float:
-    """Mean squared error of the values once they are rounded to 256 levels from ``low`` to ``high``."""
-    step = (high - low) / (_LEVELS - 1)
-    rounded = low + np.rint((np.clip(centres, low, high) - low) / step) * step
-    return float(counts @ (centres - rounded) ** 2 / counts.sum())
+def _highest_resident() -> int | None:
+    """Bytes; None if unknown."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,9 +1,8 @@
-"""Static int8 quantisation of an fp32 ONNX file."""
+"""Static int8 quantisation of an fp32 ONNX file: prepared and calibrated once, written as often as one likes."""
 
-import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -11,47 +10,36 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import kdedge
 from kdedge.errors import ExportError
-from kdedge.export.calibrate import METHODS, Range, choose_range, collect
+from kdedge.export.calibration_cache import Cached, calibrated
+from kdedge.export.float_layers import read_float, with_makers
 from kdedge.export.graph import clean
 from kdedge.export.headroom import give_headroom
+from kdedge.export.leave_float import keep_float
+from kdedge.export.pictures import Pictures
 from kdedge.export.quiet import quiet
-from kdedge.export.session import onnx_logits
+from kdedge.export.ranges import METHODS, Calibration, Range, choose_range
 from kdedge.export.targets import Target, target_for
-from kdedge.export.verify import parity
+from kdedge.export.tensorrt import float_outputs, join_activations
 from kdedge.files import atomic_path
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
 
-__all__ = ["Method", "Quantized", "check_method", "quantize_int8"]
+__all__ = ["WEIGHTED", "Method", "Quantizer", "check_method", "quantize_int8"]
 
-Method = Literal["auto", "minmax", "percentile", "mse"]
+Method = Literal["auto", "minmax", "percentile", "entropy", "mse"]
+
+WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+"""Operators with weights: what stays float is told by them."""
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _ACTIVATION_FUNCTIONS = frozenset({"Relu", "Clip"})
-_KEEP_SCALE = frozenset({"AveragePool", "Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
-"""Operators whose output must be quantised as their input is."""
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """How a file was quantised.
-
-    Attributes:
-        method: the calibration that was used; the one that won if ``auto`` was asked for.
-        images: how many were calibrated on.
-        target: the device profile.
-        candidates: for ``auto``, the mean cosine with the fp32 logits that each calibration reached.
-    """
-
-    method: str
-    images: int
-    target: Target
-    candidates: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_method(method: str) -> Method:
@@ -62,115 +50,192 @@ def check_method(method: str) -> Method:
     raise ExportError(f"calibration {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
 
 
+@dataclass(frozen=True)
+class Quantizer:
+    """An fp32 network ready to be quantised.
+
+    Attributes:
+        prepared: the network with folded constants, known shapes and a name for every node.
+        cached: what was seen of its activations.
+        target: the device profile.
+    """
+
+    prepared: Path
+    cached: Cached
+    target: Target
+
+    @classmethod
+    def prepare(
+        cls,
+        fp32: Path,
+        folder: Path,
+        pictures: Pictures,
+        preprocess: Preprocess,
+        target: Target,
+        progress: Progress | None = None,
+    ) -> "Quantizer":
+        """Fold, name and calibrate the network of the file ``fp32``; ``folder`` takes the files this needs.
+
+        Raises:
+            ExportError: no calibration images, or the network cannot be prepared.
+        """
+        if not len(pictures):
+            raise ExportError("int8 needs calibration images, none were given.")
+        prepared = folder / "prepared.onnx"
+        try:
+            with quiet():
+                quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        except Exception as error:  # whatever the insides of onnxruntime raise
+            raise ExportError(f"the network cannot be prepared for int8: {_first(error)}") from error
+        _name_nodes(prepared)
+        cached = calibrated(prepared, pictures, preprocess, progress)
+        return cls(prepared, cached, target)
+
+    def layers(self) -> list[str]:
+        """Names of the nodes with weights, in the order they run."""
+        return [node.name for node in onnx.load(self.prepared).graph.node if node.op_type in WEIGHTED]
+
+    def write(
+        self,
+        out: Path,
+        method: Calibration,
+        left_float: Collection[str] = (),
+        shifts: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+    ) -> None:
+        """Write the int8 file. The logits stay float, all that leads to them becomes int8.
+
+        Args:
+            method: how the range of an activation is chosen (see :func:`kdedge.export.calibrate.choose_range`).
+            left_float: names of layers whose input and weights stay float.
+            shifts: name of a node with weights to what is taken off its bias, a number a channel.
+
+        Raises:
+            ExportError: the quantiser failed.
+        """
+        symmetric = self.target.symmetric
+        ranges = {
+            name: choose_range(activation, method, symmetric=symmetric)
+            for name, activation in self.cached.collected.activations.items()
+        }
+        source = self.prepared
+        float_nodes = with_makers(onnx.load(source).graph, left_float)
+        with TemporaryDirectory(prefix="kdedge-") as folder:
+            if shifts:
+                source = Path(folder) / "shifted.onnx"
+                shift_biases(self.prepared, source, {k: v for k, v in shifts.items() if k not in float_nodes})
+            try:
+                with quiet():
+                    model = self._quantize(source, ranges, float_nodes)
+                    if symmetric:
+                        join_activations(model)
+                        float_outputs(model)
+                    if left_float:
+                        read_float(model, left_float, onnx.load(source))
+                    if self.target.on_cpu:
+                        keep_float(model, float_nodes)
+                    give_headroom(model)
+                    clean(model, kdedge.__version__, self.target.ir_version)
+                    onnx.save(model, out)
+            except Exception as error:  # onnxruntime's quantiser raises whatever its insides raise
+                raise ExportError(f"the quantiser failed: {_first(error)}") from error
+
+    def _quantize(self, source: Path, ranges: Mapping[str, Range], left_float: Collection[str]) -> onnx.ModelProto:
+        model = onnx.load(source)
+        quantizer = QDQQuantizer(
+            model,
+            self.target.per_channel,
+            self.target.reduce_range,
+            _TYPES[self.target.weights],
+            _TYPES[self.target.activations],
+            TensorsData(CalibrationMethod.MinMax, _spans(model.graph, ranges)),
+            [],
+            list(left_float),
+            sorted({*QLinearOpsRegistry, *QDQRegistry}),
+            {
+                "ActivationSymmetric": self.target.symmetric,
+                "AddQDQPairToWeight": self.target.weights_as_float,
+                "QuantizeBias": self.target.quantize_bias,
+                # 256 steps are too coarse for probabilities, and the next reader of the logits is no int8 kernel
+                "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+            },
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        quantised: onnx.ModelProto = quantizer.model.model
+        return quantised
+
+
 def quantize_int8(
     fp32_path: Path,
     out_path: Path,
-    images: NDArray[np.uint8],
+    images: Pictures | NDArray[np.uint8],
     preprocess: Preprocess,
-    method: Method = "mse",
+    method: Calibration = "mse",
     *,
-    heldout: NDArray[np.uint8] | None = None,
     target: Target | None = None,
-    exclude: Sequence[str] = (),
+    left_float: Collection[str] = (),
     progress: Progress | None = None,
-) -> Quantized:
-    """Write the int8 form of an fp32 file, atomically. Logits stay float, all that leads to them becomes int8.
+) -> None:
+    """Write the int8 form of an fp32 file, atomically, without a look at what it is worth.
 
     Args:
-        images: calibration images, fitted RGB, uint8, (N, size, size, 3).
-        method: how the range of an activation is chosen (see :func:`kdedge.export.calibrate.choose_range`); ``auto``
-            tries every way and keeps the one whose logits have the largest mean cosine with fp32's on ``heldout``.
-        heldout: images for ``auto``, same kind as ``images``, none of which was calibrated on.
-        exclude: names of nodes that stay float.
+        images: calibration images; an array holds fitted RGB ones, uint8, (N, size, size, 3).
+        left_float: names of nodes that stay float.
 
     Raises:
-        ExportError: no calibration images, ``auto`` without held-out images, or the quantiser failed.
+        ExportError: no calibration images, unknown method, or the quantiser failed.
     """
-    check_method(method)
-    if not len(images):
-        raise ExportError("int8 needs calibration images, none were given.")
-    if method == "auto" and (heldout is None or not len(heldout)):
-        raise ExportError("calibration 'auto' needs held-out images to choose by; name a calibration instead.")
-    target = target or target_for("x86")
-    with TemporaryDirectory(prefix="kdedge-") as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        with quiet():
-            quant_pre_process(str(fp32_path), str(prepared), skip_symbolic_shape=True)
-        seen = collect(prepared, images, preprocess, progress)
-        made: dict[str, Path] = {}
-        for kind in METHODS if method == "auto" else (method,):
-            made[kind] = Path(folder) / f"{kind}.onnx"
-            ranges = {name: choose_range(activation, kind) for name, activation in seen.items()}
-            one = preprocess.normalize(images[:1])
-            _quantize(prepared, made[kind], ranges, one, target, exclude)
-        scores: dict[str, float] = {}
-        if method == "auto" and heldout is not None:
-            reference = onnx_logits(fp32_path, heldout, preprocess)
-            scores = {
-                kind: parity(reference, onnx_logits(path, heldout, preprocess)).cosine for kind, path in made.items()
-            }
-        best = max(made, key=lambda kind: scores.get(kind, 0.0))
-        with atomic_path(out_path) as temporary:
-            shutil.copyfile(made[best], temporary)
-    return Quantized(best, len(images), target, scores)
+    if method not in METHODS:
+        raise ExportError(f"calibration {method!r} is not known; choose one of {', '.join(METHODS)}.")
+    pictures = images if isinstance(images, Pictures) else Pictures(images, preprocess)
+    with TemporaryDirectory(prefix="kdedge-") as folder, atomic_path(out_path) as temporary:
+        ready = Quantizer.prepare(fp32_path, Path(folder), pictures, preprocess, target or target_for("auto"), progress)
+        ready.write(temporary, method, left_float)
 
 
-class _Once(CalibrationDataReader):  # type: ignore[misc]
-    """One input: the quantiser insists on a calibration of its own even where every range is given."""
+def shift_biases(source: Path, out: Path, shifts: Mapping[str, NDArray[np.floating[Any]]]) -> None:
+    """Write a network whose layers add ``shifts`` less than those of ``source``; layers get a bias where they had none.
 
-    def __init__(self, name: str, value: NDArray[np.float32]) -> None:
-        self._left: list[dict[str, Any]] = [{name: value}]
-
-    def get_next(self) -> dict[str, Any] | None:
-        return self._left.pop() if self._left else None
-
-
-def _quantize(
-    source: Path,
-    out: Path,
-    ranges: Mapping[str, Range],
-    one: NDArray[np.float32],
-    target: Target,
-    exclude: Sequence[str],
-) -> None:
-    graph = onnx.load(source).graph
-    try:
-        with quiet():
-            quantize_static(
-                str(source),
-                str(out),
-                _Once(graph.input[0].name, one),
-                quant_format=QuantFormat.QDQ,
-                activation_type=_TYPES[target.activations],
-                weight_type=_TYPES[target.weights],
-                per_channel=target.per_channel,
-                reduce_range=target.reduce_range,
-                calibrate_method=CalibrationMethod.MinMax,
-                nodes_to_exclude=list(exclude),
-                extra_options={
-                    "TensorQuantOverrides": _overrides(graph, ranges),
-                    # 256 steps are too coarse for probabilities, and the next reader of the logits is no int8 kernel
-                    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
-                },
-            )
-            model = onnx.load(out)
-            give_headroom(model)
-            clean(model, kdedge.__version__)
-            onnx.save(model, out)
-    except Exception as error:  # onnxruntime's quantiser raises whatever its insides raise
-        raise ExportError(f"the quantiser failed: {str(error).strip() or type(error).__name__}") from error
+    A MatMul has no place for a bias and is left alone.
+    """
+    model = onnx.load(source)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.name not in shifts or node.op_type == "MatMul":
+            continue
+        shift = np.asarray(shifts[node.name], np.float64)
+        bias = constants.get(node.input[2]) if len(node.input) > 2 else None
+        if len(node.input) > 2 and node.input[2] and bias is None:
+            continue  # computed by another node
+        before = numpy_helper.to_array(bias).astype(np.float64) if bias is not None else np.zeros_like(shift)
+        name = f"{node.name}_shifted_bias"
+        model.graph.initializer.append(numpy_helper.from_array((before - shift).astype(np.float32), name))
+        del node.input[2:]
+        node.input.append(name)
+    onnx.save(model, out)
 
 
-def _overrides(graph: onnx.GraphProto, ranges: Mapping[str, Range]) -> dict[str, list[dict[str, Any]]]:
+def _first(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _name_nodes(path: Path) -> None:
+    """Give every node a name of its own: the quantiser knows them by it."""
+    model = onnx.load(path)
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type.lower()}_{number}"
+        seen.add(node.name)
+    onnx.save(model, path)
+
+
+def _spans(graph: onnx.GraphProto, ranges: Mapping[str, Range]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """The range of every tensor, as the quantiser wants it; it lets operators that only move values share one."""
     readers = Counter(name for node in graph.node for name in node.input)
-    producer = {name: node.op_type for node in graph.node for name in node.output}
-    chosen = {name: span for name, span in ranges.items() if producer.get(name) not in _KEEP_SCALE}
+    chosen = dict(ranges)
     for node in graph.node:
         # a ReLU read by nobody else disappears into the integers of its convolution: those must be the ReLU's
         if node.op_type in _ACTIVATION_FUNCTIONS and readers[node.input[0]] == 1 and node.output[0] in ranges:
             chosen[node.input[0]] = ranges[node.output[0]]
-    return {
-        name: [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
-        for name, (low, high) in chosen.items()
-        if high > low
-    }
+    return {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in chosen.items()}

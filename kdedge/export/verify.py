@@ -1,17 +1,21 @@
 """How far one form of a network is from the form before it, measured on the same images."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdedge.errors import ExportError
+from kdedge.export.outputs import Outputs
 
-__all__ = ["TOLERANCE", "Parity", "check_fp32", "parity"]
+__all__ = ["TOLERANCE", "Parity", "check_float16", "check_fp32", "compare", "parity"]
 
 TOLERANCE = 1e-3
 """Largest error an fp32 file may have, as a share of the largest logit."""
+
+TOLERANCE_FLOAT16 = 3e-2
+"""Likewise for float16, whose steps are 1e-3 of a value."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Parity:
         cosine: mean cosine between the two logit vectors of an image, -1 to 1.
         top1_agreement: share of images given the same first class.
         kl: mean Kullback-Leibler divergence of the softmax outputs, reference first, nats.
+        embedding_cosine: mean cosine between the two embeddings of an image; None where one of them has none.
     """
 
     images: int
@@ -33,10 +38,22 @@ class Parity:
     cosine: float
     top1_agreement: float
     kl: float
+    embedding_cosine: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
+
+
+def compare(reference: Outputs, found: Outputs) -> Parity:
+    """Compare logits and, where both have them, embeddings; raises as :func:`parity` does."""
+    result = parity(reference.logits, found.logits)
+    if reference.embedding is None or found.embedding is None:
+        return result
+    p, q = reference.embedding.astype(np.float64), found.embedding.astype(np.float64)
+    if p.shape != q.shape:
+        raise ExportError(f"embeddings of shape {p.shape} cannot be compared with embeddings of shape {q.shape}.")
+    return replace(result, embedding_cosine=float(_cosine(p, q).mean()))
 
 
 def parity(reference: NDArray[Any], logits: NDArray[Any]) -> Parity:
@@ -69,6 +86,15 @@ def check_fp32(found: Parity) -> None:
         raise ExportError(
             f"the fp32 file differs from the network it came from: largest error {found.relative_error:.1e} of the "
             f"largest logit on {found.images} images, at most {TOLERANCE:.0e} is allowed; nothing was written."
+        )
+
+
+def check_float16(found: Parity) -> None:
+    """Raise ExportError if a float16 file differs from fp32 by more than :data:`TOLERANCE_FLOAT16`."""
+    if found.relative_error > TOLERANCE_FLOAT16:
+        raise ExportError(
+            f"the float16 file differs from fp32: largest error {found.relative_error:.1e} of the largest logit on "
+            f"{found.images} images, at most {TOLERANCE_FLOAT16:.0e} is allowed; nothing was written."
         )
 
 

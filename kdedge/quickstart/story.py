@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kdedge.data.faces import align
 from kdedge.data.folder import class_folders
 from kdedge.errors import RunError
 from kdedge.export.networks import network_onnx
-from kdedge.export.recipe import ExportResult, export_student
+from kdedge.export.result import ExportResult
 from kdedge.files import write_json
 from kdedge.preprocess import decode
 from kdedge.progress import Bars
 from kdedge.quickstart.baselines import Shift, scratch_accuracy, shift_accuracy
+from kdedge.quickstart.exporting import export_demo
 from kdedge.quickstart.material import CROP, DemoData, demo_data, demo_teacher, face_finder, photograph_to_test
 from kdedge.runtime.classifier import Classifier, Prediction
 from kdedge.runtime.compare import Candidate, Comparison, compare
@@ -127,16 +125,8 @@ def quickstart(config: QuickstartConfig, *, bars: Bars, say: Say) -> Story:
         shift = shift_accuracy(
             done, done.teacher, config.student, config.student_weights, time_for_it, config.seed, progress
         )
-    with step("export", "5/8  Export: fp32 and int8 ONNX, checked against the network"), bars("Exporting") as progress:
-        exported = export_student(
-            done.student,
-            done.card.with_(licence=LICENCE, notes=NOTES, expects=EXPECTS),
-            run.path,
-            calibration=_calibration(done, config.seed),
-            heldout=done.material.heldout_images(),
-            checkpoint=run.best,
-            progress=progress,
-        )
+    with step("export", "5/8  Export: fp32 and int8 ONNX, checked against the network"):
+        exported = export_demo(done, run, config.seed, bars, say)
         run.write_card(exported.card)
     with step("evaluate", "6/8  Evaluate the files on the test crops, as the device would"):
         fp32, int8, predictions, truth = _evaluate(exported, data)
@@ -159,19 +149,6 @@ def quickstart(config: QuickstartConfig, *, bars: Bars, say: Say) -> Story:
     return Story(run, summary, done, exported, int8, predictions, truth, comparison)
 
 
-LICENCE = (
-    "Apache-2.0; trained on synthetic people (openpeople, MIT) with activations of SFace (Apache-2.0) "
-    "and faces of a generator trained on DigiFace-1M (research use)"
-)
-NOTES = (
-    "Recognises ten synthetic people in aligned 112 px face crops ('kdedge data faces' makes them). "
-    "A demonstration: it knows nobody else and answers with one of the ten for any image."
-)
-
-
-EXPECTS = f"aligned face crops of {CROP} px"
-
-
 def _settings(config: QuickstartConfig, run: Run, data: DemoData, teacher: Path) -> DistillConfig:
     return DistillConfig(
         teacher=f"onnx:{teacher}",
@@ -190,34 +167,27 @@ def _settings(config: QuickstartConfig, run: Run, data: DemoData, teacher: Path)
     )
 
 
-def _calibration(done: Distilled, seed: int) -> NDArray[np.uint8]:
-    """200 views that were trained on, mostly of people: uint8, (200, S, S, 3)."""
-    size = min(200, len(done.rows))
-    chosen = np.sort(np.random.default_rng(seed).choice(done.rows, size, replace=False))
-    return np.asarray(done.bank.views[chosen])
-
-
 def _evaluate(exported: ExportResult, data: DemoData) -> tuple[Evaluation, Evaluation, list[Prediction], list[str]]:
-    assert exported.int8_path is not None
+    assert exported.int8 is not None
     test = class_folders(data.test, exported.card.labels)
-    with_int8 = Classifier(exported.int8_path)
-    fp32, int8 = (evaluate(model, test) for model in (Classifier(exported.fp32_path), with_int8))
+    with_int8 = Classifier(exported.int8.path)
+    fp32, int8 = (evaluate(model, test) for model in (Classifier(exported.fp32.path), with_int8))
     predictions = with_int8.predict(list(test.paths), top=3)
     return fp32, int8, predictions, [test.classes[label] for label in test.labels]
 
 
 def _classify_photograph(exported: ExportResult, photograph: Path, say: Say) -> Prediction:
-    assert exported.int8_path is not None
+    assert exported.int8 is not None
     image = decode(photograph)
     face = max(face_finder(say).find(image), key=lambda found: found.box[2])
-    return Classifier(exported.int8_path).predict(align(image, face.landmarks, CROP), top=3)[0]
+    return Classifier(exported.int8.path).predict(align(image, face.landmarks, CROP), top=3)[0]
 
 
 def _bench(exported: ExportResult, student: str, classes: int, bars: Bars) -> Comparison:
-    assert exported.int8_path is not None
+    assert exported.int8 is not None
     candidates = [
-        Candidate(student, "fp32", exported.fp32_path, exported.card.parameters),
-        Candidate(student, "int8", exported.int8_path, exported.card.parameters),
+        Candidate(student, "fp32", exported.fp32.path, exported.card.parameters),
+        Candidate(student, "int8", exported.int8.path, exported.card.parameters),
     ]
     with bars("Making ResNet-50 for comparison") as progress:
         fp32 = network_onnx(
@@ -247,8 +217,8 @@ def _summary(
 ) -> dict[str, Any]:
     rows = comparison.rows
     names = ("student_fp32", "student_int8", "resnet50_fp32", "resnet50_int8")
-    assert exported.fusion is not None
-    assert exported.parity_int8 is not None
+    assert exported.quantized is not None
+    assert exported.int8 is not None
     material = done.material
     bench = comparison.to_dict()
     for row in bench["rows"]:
@@ -275,15 +245,15 @@ def _summary(
         "verdict": done.verdict,
         "training_seconds": done.loop.seconds,
         "precision": done.engine.precision,
-        "int8_bytes": exported.int8_bytes,
-        "fp32_bytes": exported.fp32_bytes,
+        "int8_bytes": exported.int8.bytes,
+        "fp32_bytes": exported.fp32.bytes,
         "resnet50_fp32_bytes": rows[2].bytes,
         "resnet50_int8_bytes": rows[3].bytes,
         "p50_ms": {name: row.latency.p50_ms for name, row in zip(names, rows, strict=True)},
         "speedup": comparison.speedup(rows[1]),
         "size_ratio": comparison.shrink(rows[1]),
-        "int8_conv_share": exported.fusion.share,
-        "parity": {"fp32": exported.parity_fp32.to_dict(), "int8": exported.parity_int8.to_dict()},
+        "int8_conv_share": exported.quantized.fusion.share,
+        "parity": {"fp32": exported.fp32.parity.to_dict(), "int8": exported.int8.parity.to_dict()},
         "images": {
             "labelled": len(material.train.paths) if material.train else 0,
             "test": int8.images,

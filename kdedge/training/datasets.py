@@ -92,6 +92,10 @@ class Material:
         """Images that measure the regression."""
         return self._paths(held=True) + (self.val.paths if self.val else [])
 
+    def heldout_labels(self) -> list[int]:
+        """Index of the class of each of these: known of validation images alone, which fitted no head; -1 for others."""
+        return [-1] * len(self._paths(held=True)) + (self.val.labels.tolist() if self.val else [])
+
     def heldout_images(self) -> NDArray[np.uint8]:
         """Their pixels, in that order: (N, S, S, 3)."""
         parts = [self.train.images[self.held_train]] if self.train else []

@@ -107,7 +107,8 @@ def fit(
     card = fit_card(
         run, config, classes, trained, preprocess, scores, variant, done.trained.steps, len(parts.train.paths)
     )
-    run.write_images(parts.train.paths, parts.val.paths if parts.val else [])
+    val = parts.val
+    run.write_images(parts.train.paths, val.paths if val else [], val.labels.tolist() if val else None)
     run.write_card(card)
     draw_fit_curves(run.history(), run.path / "curves.png", title=f"{config.network}, {config.method}")
     return Fit(run, card, trained, scores)

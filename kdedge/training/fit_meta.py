@@ -137,7 +137,8 @@ def fit_meta(
     scores = own | score_parts(finished, parts, preprocess, engine)
     save_weights(run.best, finished, {"scores": top})
     card = fit_card(run, config, parts.classes, finished, preprocess, scores, variant, steps, len(parts.train.paths))
-    run.write_images(parts.train.paths, parts.val.paths if parts.val else [])
+    val = parts.val
+    run.write_images(parts.train.paths, val.paths if val else [], val.labels.tolist() if val else None)
     run.write_card(card)
     draw_fit_curves(run.history(), run.path / "curves.png", title=f"{config.network}, {config.method}")
     return Fit(run, card, finished, scores)

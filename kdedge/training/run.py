@@ -3,8 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,18 @@ class Run:
         """card.json"""
         write_json(self.card, card.to_dict())
 
-    def write_images(self, trained: list[Path], heldout: list[Path]) -> None:
-        """images.json"""
+    def write_images(self, trained: list[Path], heldout: list[Path], labels: Sequence[int] | None = None) -> None:
+        """images.json
+
+        Args:
+            labels: index of the class of each held-out image whose label chose nothing and fitted nothing, -1 for others.
+        """
         resolved = {"trained": trained, "heldout": heldout}
-        write_json(self.images, {key: [str(path.resolve()) for path in paths] for key, paths in resolved.items()})
+        listed: dict[str, list[str] | list[int]] = {
+            key: [str(path.resolve()) for path in paths] for key, paths in resolved.items()
+        }
+        listed["heldout_labels"] = [int(label) for label in (labels if labels is not None else [-1] * len(heldout))]
+        write_json(self.images, listed)
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,7 @@ class LoadedRun:
     Attributes:
         calibration: images that were trained on (labelled ones first).
         heldout: images that were never trained on and are not of the test set.
+        heldout_labels: index of the class of each of these, -1 where it is not known.
     """
 
     path: Path
@@ -148,6 +157,7 @@ class LoadedRun:
     calibration: list[Path]
     heldout: list[Path]
     checkpoint: Path
+    heldout_labels: list[int] = field(default_factory=list)
 
 
 def load_run(path: str | Path) -> LoadedRun:
@@ -179,6 +189,9 @@ def load_run(path: str | Path) -> LoadedRun:
     try:
         images = json.loads(run.images.read_text(encoding="utf-8"))
         trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
-    except (ValueError, KeyError, TypeError) as error:
+        labels = [int(label) for label in images.get("heldout_labels") or [-1] * len(heldout)]
+        if len(labels) != len(heldout):
+            raise ValueError("labels of another number of images")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run.images}: not the list of images of a run; distil again.") from error
-    return LoadedRun(run.path, card, student.eval(), trained, heldout, run.best)
+    return LoadedRun(run.path, card, student.eval(), trained, heldout, run.best, labels)

@@ -295,3 +295,59 @@ def test_quickstart(kdedge: Run, files: Path, words: list[object], said: str) ->
 def test_unknown_options_and_commands_are_refused(kdedge: Run, files: Path) -> None:
     for words in (["distil"], ["distill", "--teecher", "a"], ["classify"], ["export"], []):
         assert kdedge(*words).code == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("bare.onnx", "no kdedge card"),
+        ("text.onnx", "text.onnx"),
+        ("nothing.onnx", "nothing.onnx"),
+        ("absent.onnx", "absent.onnx: no such model"),
+        ("file", "a model is an .onnx file"),
+        ("empty", "kdedge export"),
+    ],
+)
+def test_info(kdedge: Run, files: Path, file: str, said: str) -> None:
+    refused(kdedge, files, ["info", file], said)
+
+
+GRAY = ["--mean", "127,127,127", "--std", "128,128,128"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bare.onnx"], "give --labels FILE or --card"),
+        (["bare.onnx", "--labels", "six.txt"], "give --mean and --std"),
+        (["bare.onnx", "--labels", "six.txt", "--mean", "1,2", "--std", "1,1,1"], "three numbers with commas"),
+        (["bare.onnx", "--labels", "six.txt", *GRAY], "none of its outputs"),  # an embedding is no answer
+        (["colors.onnx"], "has a card already"),
+        (
+            ["colors.onnx", "--labels", "six.txt", "--overwrite"],
+            "none of its outputs has a number for each of 6 labels",
+        ),
+        (["colors.onnx", "--labels", "absent.txt", "--overwrite"], "absent.txt: cannot be read as a list of labels"),
+        (["colors.onnx", "--labels", "file", "--overwrite"], "file: no labels in it"),
+        (["colors.onnx", "--labels", "twice.txt", "--overwrite"], "labels 1 and 2 are both 'ant'"),
+        (["colors.onnx", "--card", "six.txt", "--overwrite"], "six.txt: the card is not JSON"),
+        (["colors.onnx", "--card", "absent.json", "--overwrite"], "absent.json: cannot be read as a card"),
+        (["colors.onnx", "--size", 32, "--overwrite"], "16 x 16 pixels, not 32 x 32"),
+        (["colors.onnx", "--color", "gbr", "--overwrite"], "'gbr'"),
+        (["colors.onnx", "--resize", "stretch", "--overwrite"], "'stretch'"),
+        (["colors.onnx", "--std", "0,1,1", "--overwrite"], "std above zero"),
+        (["colors.onnx", "--mean", "nan,0,0", "--overwrite"], "not finite; check --mean"),
+        (["colors.onnx", "--out", "teacher.onnx"], "teacher.onnx exists already"),
+        (["colors.onnx", "--out", "empty", "--overwrite"], "a model is an .onnx file"),
+        (["colors.onnx", "--out", "file/new.onnx"], "cannot be written"),
+        (["text.onnx", "--labels", "six.txt", *GRAY], "text.onnx: not an ONNX file"),
+        (["nothing.onnx", "--labels", "six.txt", *GRAY], "nothing.onnx: not an ONNX file"),
+        (["absent.onnx", "--labels", "six.txt", *GRAY], "absent.onnx: no such model file"),
+        (["empty", "--labels", "six.txt", *GRAY], "a model is an .onnx file"),
+    ],
+)
+def test_card_attach(kdedge: Run, files: Path, words: list[object], said: str) -> None:
+    write_color_model(files / "colors.onnx")
+    (files / "six.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    (files / "twice.txt").write_text("ant\nant\n")
+    refused(kdedge, files, ["card", "attach", *words], said)

@@ -2,14 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
 from torch import nn
 
 from kdedge.errors import ExportError
-from kdedge.export.graph import pool_globally
 from kdedge.export.session import cpu_session
 from kdedge.export.to_onnx import export_fp32
 from tests.export.conftest import SIZE
@@ -84,48 +81,3 @@ def test_untraceable_network_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="Stubborn cannot be exported to ONNX at 32 px"):
         export_fp32(Stubborn(), SIZE, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def _mean_model(axes: list[int], keepdims: int, rank: int = 4) -> onnx.ModelProto:
-    shape = ["batch", 3, 5, 7][:rank]
-    reduced = {axis % rank for axis in axes}
-    left = [1 if axis in reduced else size for axis, size in enumerate(shape) if keepdims or axis not in reduced]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Relu", ["x"], ["y"]),
-            helper.make_node("ReduceMean", ["y", "axes"], ["z"], "mean", keepdims=keepdims),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, left)],
-        [helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes)],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
-
-
-@pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, 2]])
-def test_mean_over_height_and_width_becomes_pooling(axes: list[int], keepdims: int) -> None:
-    model = _mean_model(axes, keepdims)
-    x = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
-    before = _run(model, x)
-    assert pool_globally(model) == 1
-    onnx.checker.check_model(model, full_check=True)
-    kinds = [node.op_type for node in model.graph.node]
-    assert kinds == ["Relu", "GlobalAveragePool"] + ([] if keepdims else ["Flatten"])
-    assert not model.graph.initializer
-    after = _run(model, x)
-    assert after.shape == before.shape
-    np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize(("axes", "rank"), [([1], 4), ([2], 4), ([1, 2, 3], 4), ([1, 2], 3)])
-def test_other_means_are_left_alone(axes: list[int], rank: int) -> None:
-    model = _mean_model(axes, 0, rank)
-    assert pool_globally(model) == 0
-    assert [node.op_type for node in model.graph.node] == ["Relu", "ReduceMean"]

@@ -12,6 +12,34 @@ from kdedge.runtime.classifier import Classifier, softmax
 from tests.conftest import COLORS, color_card, write_color_model
 
 
+def write_two_outputs(
+    path: Path, softmax: bool = False, batch: str | int = "batch", embedding_first: bool = False
+) -> Path:
+    """The classifier of colours with its pooled channels, (B, 3), as ``embedding`` and a card that says so."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    answer = "probabilities" if softmax else "logits"
+    card = color_card(outputs={answer: answer, "embedding": "embedding"})
+    model = onnx.load(write_color_model(path, card, batch=batch))
+    graph = model.graph
+    graph.node[1].output[0] = graph.node[2].input[0] = "embedding"
+    if softmax:
+        graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1))
+        graph.output[0].name = "probabilities"
+    graph.output.append(helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3]))
+    if embedding_first:
+        ordered = [*graph.output][::-1]
+        del graph.output[:]
+        graph.output.extend(ordered)
+    onnx.save(model, path)
+    return path
+
+
+def noisy(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 16, 16, 3), np.uint8)
+
+
 @pytest.fixture(scope="module")
 def classifier(color_model: Path) -> Classifier:
     return Classifier(color_model, threads=1)
@@ -78,6 +106,97 @@ def test_a_batch_axis_of_one(tmp_path: Path, color_images: Path) -> None:
     fixed = Classifier(write_color_model(tmp_path / "fixed.onnx", batch=1), threads=1)
     paths = sorted(color_images.rglob("*.png"))
     assert [found.label for found in fixed.predict(paths)] == [path.parent.name for path in paths]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 11])
+@pytest.mark.parametrize("count", [0, 1, 3, 10, 24])
+def test_a_fixed_batch_gives_the_same_as_a_free_one(tmp_path: Path, batch: int, count: int) -> None:
+    free = Classifier(write_two_outputs(tmp_path / "free.onnx"), threads=1)
+    fixed = Classifier(write_two_outputs(tmp_path / "fixed.onnx", batch=batch), threads=1)
+    images = noisy(count)
+    expected = free.predict(list(images), top=3)
+    found = fixed.predict(list(images), top=3)
+    assert [a.labels for a in found] == [a.labels for a in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=1e-6)
+    pixels = fixed.card.preprocess(list(images))
+    np.testing.assert_allclose(fixed.logits(pixels), free.logits(pixels), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fixed.embeddings(list(images)), free.embeddings(list(images)), rtol=1e-5, atol=1e-6)
+
+
+def test_embeddings_are_the_penultimate_activations(tmp_path: Path, color_images: Path) -> None:
+    classifier = Classifier(write_two_outputs(tmp_path / "a.onnx"), threads=1)
+    images = noisy(10)
+    expected = (images.astype(np.float64).mean((1, 2)) - 127.5) / 127.5  # the channels' means
+    found = classifier.embeddings(images)
+    assert (found.dtype, found.shape) == (np.float32, (10, 3))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    path = color_images / "red/0.png"
+    assert classifier.embeddings(path).argmax() == 0
+    np.testing.assert_array_equal(classifier.embeddings([path, path.read_bytes()])[0], classifier.embeddings(path)[0])
+    assert classifier.embeddings([]).shape == (0, 3)
+
+
+def test_no_embedding_says_what_to_do(classifier: Classifier) -> None:
+    with pytest.raises(ModelError, match=r"gives no embedding.*kdedge export RUN"):
+        classifier.embeddings(noisy(1))
+
+
+def test_the_answer_goes_by_its_name(tmp_path: Path) -> None:
+    plain = Classifier(write_two_outputs(tmp_path / "a.onnx"), threads=1)
+    swapped = Classifier(write_two_outputs(tmp_path / "b.onnx", embedding_first=True), threads=1)
+    assert swapped.session.get_outputs()[0].name == "embedding"
+    assert swapped.predict(noisy(3)) == plain.predict(noisy(3))
+    np.testing.assert_array_equal(swapped.embeddings(noisy(3)), plain.embeddings(noisy(3)))
+
+
+def test_no_second_softmax(tmp_path: Path) -> None:
+    soft = Classifier(write_two_outputs(tmp_path / "soft.onnx", softmax=True), threads=1)
+    hard = Classifier(write_two_outputs(tmp_path / "hard.onnx"), threads=1)
+    for ours, theirs in zip(soft.predict(noisy(9)), hard.predict(noisy(9)), strict=True):
+        assert ours.labels == theirs.labels
+        np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=1e-5)
+    pixels = soft.card.preprocess(list(noisy(9)))
+    np.testing.assert_allclose(softmax(soft.logits(pixels)), softmax(hard.logits(pixels)), rtol=1e-5)
+    np.testing.assert_allclose(soft.probabilities(pixels), hard.probabilities(pixels), rtol=1e-5)
+
+
+def test_a_probability_of_zero_has_a_finite_logit(tmp_path: Path) -> None:
+    sure = Classifier(write_color_model(tmp_path / "a.onnx", color_card(outputs={"probabilities": "logits"}), gain=1.0))
+    red = np.full((1, 16, 16, 3), (255, 128, 128), np.uint8)
+    pixels = np.maximum(sure.card.preprocess(list(red)), 0)
+    pixels[:, 1:] = 0
+    np.testing.assert_array_equal(sure.probabilities(pixels), [[0, 0, 1]])
+    assert np.isfinite(sure.logits(pixels)).all()
+    np.testing.assert_allclose(softmax(sure.logits(pixels)), [[0, 0, 1]], atol=1e-30)
+
+
+def test_logits_called_probabilities_are_noticed(tmp_path: Path) -> None:
+    wrong = Classifier(
+        write_color_model(tmp_path / "a.onnx", color_card(outputs={"probabilities": "logits"})), threads=1
+    )
+    with pytest.raises(ModelError, match=r"holds probabilities; it holds -4 to 4.*kdedge card attach"):
+        wrong.predict(np.full((16, 16, 3), (255, 0, 0), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"outputs": {"logits": "scores"}}, "'scores' holds the logits; its outputs are logits"),
+        ({"outputs": {"logits": "logits", "embedding": "deep"}}, "'deep' holds the embedding"),
+        ({"input": {"name": "image"}}, "its card speaks of 'image'"),
+    ],
+)
+def test_a_card_that_names_other_tensors(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        Classifier(write_color_model(tmp_path / "a.onnx", color_card(**change)))
+
+
+def test_a_card_with_another_batch(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"its card speaks of \(4, 3, 16, 16\)"):
+        Classifier(write_color_model(tmp_path / "a.onnx", color_card(input={"batch": 4}), batch=2))
+    four = Classifier(write_color_model(tmp_path / "b.onnx", color_card(input={"batch": 4})), threads=1)
+    assert len(four.predict(noisy(6))) == 6
 
 
 def test_a_card_that_does_not_fit_its_network(tmp_path: Path) -> None:
