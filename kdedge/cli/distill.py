@@ -10,7 +10,6 @@ __all__ = ["distill"]
 Triple = Annotated[str | None, typer.Option()]
 
 
-
 def _or_auto(text: str, option: str, least: float) -> float:
     """A number, or 0 for ``auto``."""
     from kdedge.errors import RunError

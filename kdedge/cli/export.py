@@ -67,8 +67,10 @@ def export(
     std: Annotated[
         str | None, typer.Option(help="With --from: deviation to divide by, 0-255, e.g. 255,255,255.")
     ] = None,
-    color: Annotated[str, typer.Option(help="With --from: channel order, rgb or bgr.")] = "rgb",
-    resize: Annotated[str, typer.Option(help="With --from: crop (short side, then centre) or squash.")] = "crop",
+    color: Annotated[str | None, typer.Option(help="With --from: channel order, rgb (default) or bgr.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="With --from: crop (default; short side, then centre) or squash.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="With --from: pixels, where the file does not fix them.")] = None,
     embedding: Annotated[str | None, typer.Option(help="With --from: tensor to give out as embedding.")] = None,
     output: Annotated[str | None, typer.Option(help="With --from: output that holds the classes.")] = None,
@@ -108,7 +110,8 @@ def export(
     if (run is None) == (source is None):
         raise ExportError("give a run directory or --from FILE, one of the two.")
     if run is not None:
-        refuse_foreign(calibrate=calibrate, labels=labels, val=val, mean=mean, std=std, size=size, embedding=embedding)
+        refuse_foreign(calibrate=calibrate, labels=labels, val=val, mean=mean, std=std, color=color, resize=resize)
+        refuse_foreign(size=size, embedding=embedding, output=output, name=name or None, licence=licence or None)
     options = ExportOptions(
         int8=int8,
         float16=float16,
@@ -120,7 +123,7 @@ def export(
     )
     if source is not None:
         given = foreign_options(
-            calibrate, labels, val, mean, std, color, resize, size, embedding, output, name, licence
+            source, calibrate, labels, val, mean, std, color, resize, size, embedding, output, name, licence
         )
         result = export_foreign(source, given, options, progress_bar)
     else:

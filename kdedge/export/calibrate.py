@@ -18,12 +18,11 @@ from onnx import TensorProto
 from kdedge.errors import ExportError
 from kdedge.export.histogram import Activation, Histogram
 from kdedge.export.pictures import Pictures
-from kdedge.export.ranges import METHODS, Calibration, Range, choose_range
 from kdedge.export.session import cpu_session
 from kdedge.preprocess import Preprocess
 from kdedge.progress import Progress
 
-__all__ = ["METHODS", "Activation", "Calibration", "Collected", "Range", "choose_range", "collect"]
+__all__ = ["Activation", "Collected", "collect"]
 
 _BATCH_PIXELS = 8 * 112 * 112  # the activations of a batch are in memory at once
 _MOST_BATCH = 32

@@ -72,7 +72,10 @@ def int8_card(card: ModelCard, fp32: Path, name: str, made: Int8, judge: Judge) 
         parity={"reference": name, **taken.found.parity.to_dict(), "fp32": dict(card.parity)},
         quantization={
             "method": made.choice.method,
-            "candidates": {kind: found.to_dict() for kind, found in made.choice.table.items()},
+            "candidates": {
+                kind: {"kl": found.kl, "top1_agreement": found.top1_agreement}
+                for kind, found in made.choice.table.items()
+            },
             "images": made.quantizer.cached.collected.images,
             "calibration_key": made.quantizer.cached.key,
             "activations": target.activations,

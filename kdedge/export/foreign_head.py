@@ -14,6 +14,7 @@ from kdedge.export.foreign_check import cause
 from kdedge.export.foreign_graph import producers, set_values, unused_name
 from kdedge.export.foreign_layout import Entry
 from kdedge.export.foreign_run import Images, open_network
+from kdedge.export.outputs import LOGITS
 
 __all__ = [
     "Feature",
@@ -53,7 +54,7 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def choose_output(shapes: Shapes, batch: int, path: Path) -> str:
-    """The one tensor of ``shapes`` that can be the answer of a classifier.
+    """The one tensor of ``shapes`` that can be the answer of a classifier, or the one called ``logits``.
 
     Raises:
         ExportError: none can be, or several.
@@ -61,6 +62,8 @@ def choose_output(shapes: Shapes, batch: int, path: Path) -> str:
     found = [name for name, shape in shapes.items() if vector_length(shape, batch) > 1]
     if len(found) == 1:
         return found[0]
+    if LOGITS in found:  # kdedge's own name for it
+        return LOGITS
     listed = ", ".join(f"{name} {_shown(shapes[name])}" for name in found or shapes)
     if found:
         raise ExportError(f"{path}: several outputs could be the classes ({listed}); choose one with --output.")

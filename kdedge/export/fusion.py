@@ -16,7 +16,7 @@ from kdedge.export.fusion_graph import CONV_FLOAT, CONV_INT8, LINEAR_FLOAT, LINE
 from kdedge.export.session import cpu_session
 from kdedge.export.targets import Target, native_target
 
-__all__ = ["FusionReport", "Island", "fusion_report", "int8_share"]
+__all__ = ["FusionReport", "Island", "fusion_report"]
 
 ON_CPU, PLACEMENT = "onnxruntime CPU", "placement of Q/DQ"
 
@@ -123,11 +123,6 @@ def fusion_report(path: Path, target: Target | None = None, left_float: Collecti
         cpu_session(path, dump, {_SIGNED_ALLOWED: str(int(arm))})
         optimised = onnx.load(dump, load_external_data=False)
     return _report(Running(optimised, onnx.load(path, load_external_data=False), signed=arm), left_float, ON_CPU)
-
-
-def int8_share(path: Path) -> FusionReport:
-    """:func:`fusion_report` for this machine."""
-    return fusion_report(path)
 
 
 def _report(running: Running, left_float: Collection[str], source: str) -> FusionReport:

@@ -105,7 +105,7 @@ class Quantizer:
         """Write the int8 file. The logits stay float, all that leads to them becomes int8.
 
         Args:
-            method: how the range of an activation is chosen (see :func:`kdedge.export.calibrate.choose_range`).
+            method: how the range of an activation is chosen (see :func:`kdedge.export.ranges.choose_range`).
             left_float: names of layers whose input and weights stay float.
             shifts: name of a node with weights to what is taken off its bias, a number a channel.
 

@@ -12,8 +12,8 @@ from kdedge.errors import ExportError
 
 __all__ = ["IR_VERSIONS", "OPSETS", "TARGETS", "Target", "has_vnni", "native_target", "target_for"]
 
-OPSETS = range(13, 22)
-"""Operator sets an export may ask for. Scales per channel came with 13; onnxruntime's quantiser knows up to 21."""
+OPSETS = range(14, 22)
+"""Operator sets an export may ask for: onnx cannot convert a ReLU below 14, onnxruntime's quantiser knows up to 21."""
 
 IR_VERSIONS = range(7, 12)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kdedge.errors import ExportError
 from kdedge.export.outputs import Outputs
 
-__all__ = ["TOLERANCE", "Parity", "check_float16", "check_fp32", "compare", "parity"]
+__all__ = ["TOLERANCE", "TOLERANCE_FLOAT16", "Parity", "check_float16", "check_fp32", "compare", "parity"]
 
 TOLERANCE = 1e-3
 """Largest error an fp32 file may have, as a share of the largest logit."""

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from kdedge.export.fusion import FusionReport, Island, fusion_report, int8_share
+from kdedge.export.fusion import FusionReport, Island, fusion_report
 from kdedge.export.targets import TARGETS
 from tests.export.graphs import graph, node, quantise, values
 
@@ -59,7 +59,6 @@ def test_fp32_file_has_no_int8(tmp_path: Path) -> None:
     assert sorted(report.float_nodes) == ["c0", "c1", "c2", "c3", "y"]
     assert set(report.reasons.values()) == {"the file is not quantised"}
     assert report.islands == ()
-    assert int8_share(tmp_path / "f.onnx") == report
 
 
 def test_signed_activations(tmp_path: Path) -> None:

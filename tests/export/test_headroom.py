@@ -9,8 +9,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from kdedge.export.headroom import LARGEST_BIAS
+from kdedge.export.inference import onnx_outputs
 from kdedge.export.quantize import quantize_int8
-from kdedge.export.session import onnx_logits
 from kdedge.export.to_onnx import export_fp32
 from kdedge.preprocess import Preprocess
 
@@ -40,8 +40,8 @@ def test_a_dead_channel_stays_dead(tmp_path: Path) -> None:
     export_fp32(Dying(), 32, tmp_path / "fp32.onnx")
     quantize_int8(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, preprocess, "minmax")
 
-    reference = onnx_logits(tmp_path / "fp32.onnx", images, preprocess)
-    logits = onnx_logits(tmp_path / "int8.onnx", images, preprocess)
+    reference = onnx_outputs(tmp_path / "fp32.onnx", images, preprocess).logits
+    logits = onnx_outputs(tmp_path / "int8.onnx", images, preprocess).logits
     assert np.abs(logits - reference).max() < 0.05 * np.abs(reference).max()
 
     biases = [numpy_helper.to_array(t) for t in onnx.load(tmp_path / "int8.onnx").graph.initializer if t.data_type == 6]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdedge.errors import ExportError
-from kdedge.export.fusion import int8_share
+from kdedge.export.fusion import fusion_report
 from kdedge.export.graph import read_card
 from kdedge.export.networks import network_onnx
 from kdedge.export.session import cpu_session
@@ -22,7 +22,7 @@ def test_network_is_built_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     fp32 = network_onnx(NAME, 32, "fp32", classes=7)
     int8 = network_onnx(NAME, 32, "int8", classes=7)
     assert sorted((cache / "networks").iterdir()) == sorted([fp32, int8])
-    assert int8_share(int8).share == 1.0
+    assert fusion_report(int8).share == 1.0
     assert int8.stat().st_size < 0.3 * fp32.stat().st_size
     for path, precision in ((fp32, "fp32"), (int8, "int8")):
         card = read_card(path)

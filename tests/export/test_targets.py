@@ -48,7 +48,9 @@ def test_profiles_are_those_of_the_specification() -> None:
     assert all(target.opset <= 18 and target.ir_version <= 9 for target in TARGETS.values())
 
 
-@pytest.mark.parametrize(("machine", "name"), [("x86_64", "x86"), ("AMD64", "x86"), ("aarch64", "arm64"), ("arm64", "arm64")])
+@pytest.mark.parametrize(
+    ("machine", "name"), [("x86_64", "x86"), ("AMD64", "x86"), ("aarch64", "arm64"), ("arm64", "arm64")]
+)
 def test_auto_is_this_processor(machine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets.platform, "machine", lambda: machine)
     assert native_target() == name
@@ -57,10 +59,10 @@ def test_auto_is_this_processor(machine: str, name: str, monkeypatch: pytest.Mon
 
 
 def test_format_can_be_chosen_within_bounds() -> None:
-    target = target_for("arm64", opset=13, ir_version=7, batch=4)
-    assert (target.opset, target.ir_version, target.batch) == (13, 7, 4)
-    with pytest.raises(ExportError, match="opset 12 is not possible; choose 13 to 21"):
-        target_for("x86", opset=12)
+    target = target_for("arm64", opset=14, ir_version=7, batch=4)
+    assert (target.opset, target.ir_version, target.batch) == (14, 7, 4)
+    with pytest.raises(ExportError, match="opset 13 is not possible; choose 14 to 21"):
+        target_for("x86", opset=13)
     with pytest.raises(ExportError, match="IR version 99 is not possible"):
         target_for("x86", ir_version=99)
     with pytest.raises(ExportError, match="batch is -1"):

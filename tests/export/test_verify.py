@@ -5,7 +5,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from kdedge.errors import ExportError
-from kdedge.export.verify import TOLERANCE, Parity, check_fp32, parity
+from kdedge.export.outputs import Outputs
+from kdedge.export.verify import TOLERANCE, TOLERANCE_FLOAT16, Parity, check_float16, check_fp32, compare, parity
 
 
 def _pair(seed: int, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,7 @@ def test_a_network_agrees_with_itself() -> None:
 def test_extreme_logits_overflow_nothing() -> None:
     found = parity(np.array([[1e4, -1e4]]), np.array([[9e3, -1e4]]))
     assert found.kl == pytest.approx(0.0)
-    assert np.isfinite(list(found.to_dict().values())).all()
+    assert np.isfinite([value for value in found.to_dict().values() if value is not None]).all()
 
 
 def test_zero_rows_have_a_cosine() -> None:
@@ -61,3 +62,22 @@ def test_tolerance() -> None:
     check_fp32(good)
     with pytest.raises(ExportError, match="nothing was written"):
         check_fp32(Parity(1, 0.0, TOLERANCE * 1.01, 1.0, 1.0, 0.0))
+
+
+def test_embeddings_are_compared_where_both_have_them() -> None:
+    p, q = _pair(3)
+    a, b = _pair(4)
+    found = compare(Outputs(p, a), Outputs(q, b))
+    assert found.embedding_cosine == pytest.approx(
+        np.mean([1 - cosine(x, y) for x, y in zip(a, b, strict=True)]), rel=1e-6
+    )
+    assert compare(Outputs(p, a), Outputs(q)).embedding_cosine is None
+    assert compare(Outputs(p), Outputs(q)) == parity(p, q)
+    with pytest.raises(ExportError, match="embeddings of shape"):
+        compare(Outputs(p, a), Outputs(q, b[:, :5]))
+
+
+def test_tolerance_of_float16() -> None:
+    check_float16(Parity(1, 0.0, TOLERANCE_FLOAT16, 1.0, 1.0, 0.0))
+    with pytest.raises(ExportError, match="the float16 file differs from fp32"):
+        check_float16(Parity(1, 0.0, TOLERANCE_FLOAT16 * 1.01, 1.0, 1.0, 0.0))
