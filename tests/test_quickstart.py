@@ -210,7 +210,10 @@ def test_long_steps_have_bars(done: Finished) -> None:
         "Generating and aligning 64 faces",
         "Teacher sees",
         "Distilling into",
-        "Exporting",
+        "Writing fp32",
+        "Calibrating",
+        "Choosing the calibration",
+        "Holding the int8 file to its limits",
     ):
         assert text in titles
     assert {title: pair for title, pair in done.told.bars.items() if pair[0] != pair[1]} == {}

@@ -17,7 +17,15 @@ from kdedge.cli.app import app
 from tests.conftest import COLORS, write_color_model
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "benchmarks/README.md", "docs/scale.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "models/README.md",
+    "benchmarks/README.md",
+    "docs/scale.md",
+    "docs/export.md",
+)
 SCRIPTS = ("quickstart", "test", ".ci/run", ".ci/environment.sh")
 
 
@@ -156,7 +164,7 @@ def test_only_a_virtual_environment_is_removed(tmp_path: Path) -> None:
 SMALLER = {
     "distill": "--student timm/resnet10t --student-weights random --teacher-weights random --size 32 --train-views 2",
     "evaluate": "--batch 4",
-    "export": "--calibration minmax",
+    "export": "--calibration minmax --min-speedup 0 --max-drop 100",
     "bench": "--teacher none --repeats 2 --threads 1",
 }
 """Options that are put after those of the README (the last one counts), so that a command takes seconds."""

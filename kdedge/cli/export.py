@@ -31,6 +31,9 @@ def export(
     min_speedup: Annotated[
         float, typer.Option(help="Least speed of int8 against fp32 on this machine; 0 does not measure.")
     ] = 1.0,
+    min_agreement: Annotated[
+        float, typer.Option(metavar="SHARE", help="Least share of images with fp32's label, 0-1, whatever the drop.")
+    ] = 0.9,
     search_minutes: Annotated[
         float, typer.Option(help="How long to look for a file that holds, leaving layers in float.")
     ] = 5.0,
@@ -117,7 +120,7 @@ def export(
         float16=float16,
         method=calibration,
         target=target_for(target, vnni=vnni, opset=opset, ir_version=ir_version, batch=batch),
-        limits=Limits(max_drop, min_speedup, seconds=60.0 * search_minutes),
+        limits=Limits(max_drop, min_speedup, min_agreement, seconds=60.0 * search_minutes),
         out=out,
         overwrite=overwrite,
     )

@@ -198,8 +198,8 @@ def guard(
         progress: told of the seconds that passed, of ``limits.seconds``, and of what was tried.
     """
     search = _Search(quantizer, method, judge, timing, limits, folder)
+    whole = max(1, round(limits.seconds))
     if progress:
-        whole = max(1, round(limits.seconds))
         search.tell = lambda words: progress(min(whole, int(time.monotonic() - search.began)), whole, words)
     path, attempt = search.try_(())
     errors: list[LayerError] = []
@@ -224,6 +224,8 @@ def guard(
         left = sorted(beside | set(attempt.left_float))
         if 0 < len(left) < len(quantizer.layers()) / 2:
             path, attempt = search.try_(left)
+    if progress:
+        progress(whole, whole, search.attempts[-1].words())
     ranking = dict(sorted(cost.items(), key=lambda item: -item[1]))
     if attempt.why_not:
         late = "" if search.in_time() else f" (the search was stopped after {limits.seconds:g} s)"

@@ -11,7 +11,7 @@ import pytest
 
 from kdedge.data.faces import encode_png
 from tests.conftest import write_color_model
-from tests.training.conftest import PREPROCESS, pictures, write_teacher
+from tests.training.conftest import DIM, PREPROCESS, pictures, write_teacher
 
 Run = Callable[..., SimpleNamespace]
 HERE = ["--size", 32, "--steps", 2, "--student", "timm/test_resnet", "--student-weights", "random", "--out", "runs/a"]
@@ -351,3 +351,34 @@ def test_card_attach(kdedge: Run, files: Path, words: list[object], said: str) -
     (files / "six.txt").write_text("a\nb\nc\nd\ne\nf\n")
     (files / "twice.txt").write_text("ant\nant\n")
     refused(kdedge, files, ["card", "attach", *words], said)
+
+
+FOREIGN = ["export", "--from", "bare.onnx", "--calibrate", "good", "--labels", "labels.txt", "--out", "made/a.onnx"]
+SCALE = ["--mean", "0,0,0", "--std", "1,1,1"]
+EXPORTS: dict[str, tuple[list[object], str]] = {
+    "nothing": (["export"], "give a run directory or --from FILE"),
+    "both": (["export", "runs/a", "--from", "bare.onnx"], "one of the two"),
+    "no preparation": (FOREIGN, "--mean and --std"),
+    "two numbers": ([*FOREIGN, "--mean", "0,0", "--std", "1,1,1"], "three numbers"),
+    "no such file": ([*FOREIGN, *SCALE, "--from", "absent.onnx"], "absent.onnx"),
+    "text": ([*FOREIGN, *SCALE, "--from", "text.onnx"], "text.onnx"),
+    "empty file": ([*FOREIGN, *SCALE, "--from", "nothing.onnx"], "nothing.onnx"),
+    "no such labels": ([*FOREIGN, *SCALE, "--labels", "absent.txt"], "absent.txt: cannot be read as a list of labels"),
+    "too many labels": ([*FOREIGN, *SCALE], "labels"),
+    "no such images": ([*FOREIGN, *SCALE, "--labels", "six.txt", "--calibrate", "absent"], "absent: no such folder"),
+    "no images": ([*FOREIGN, *SCALE, "--labels", "six.txt", "--calibrate", "empty"], "empty: no images"),
+    "colour": ([*FOREIGN, *SCALE, "--color", "blue"], "--color blue: choose rgb or bgr"),
+    "resize": ([*FOREIGN, *SCALE, "--resize", "fit"], "--resize fit: choose crop or squash"),
+    "no float16 there": ([*FOREIGN, *SCALE, "--target", "x86", "--float16"], "--float16 is for GPUs"),
+    "no such opset": ([*FOREIGN, *SCALE, "--opset", "9"], "opset 9 is not possible"),
+    "no name": ([*FOREIGN, *SCALE, "--out", "made/a.bin"], "must end in .onnx"),
+    "exists": ([*FOREIGN, *SCALE, "--labels", "six.txt", "--out", "teacher.onnx"], "teacher.onnx exists already"),
+    "of --from alone": (["export", "runs/a", "--mean", "0,0,0"], "--mean belongs to --from FILE"),
+}
+
+
+@pytest.mark.parametrize("case", EXPORTS)
+def test_export_of_a_file(kdedge: Run, files: Path, case: str) -> None:
+    (files / "labels.txt").write_text("\n".join("abc"))
+    (files / "six.txt").write_text("\n".join(map(str, range(DIM))))
+    refused(kdedge, files, *EXPORTS[case])
