@@ -27,7 +27,7 @@ __all__ = ["FILES", "compare", "make_files"]
 FILES = {"ort": "ort.int8.onnx", "openvino": "openvino.int8.xml"}
 
 
-def make_files(run: Path, sides: Sequence[str], again: bool = False) -> dict[str, Any]:
+def make_files(run: Path, sides: Sequence[str], again: bool = False, for_time_alone: bool = False) -> dict[str, Any]:
     """Export a run and quantise its fp32 file by each peer, into the run; what is there stays unless ``again``.
 
     Returns:
@@ -37,7 +37,7 @@ def make_files(run: Path, sides: Sequence[str], again: bool = False) -> dict[str
     made: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() and not again else {}
     if not made:
         told(f"{run.name}: kdedge")
-        delivered = deliver(run)
+        delivered = deliver(run, for_time_alone)
         made = _begun(delivered)
         write_json(record, made)
     fp32 = run / made["paths"]["fp32"]
@@ -91,7 +91,7 @@ def compare(
     for pixels in dict.fromkeys((size, *others)):
         place = run if pixels == size else run.with_name(f"{run.name}-{pixels}")
         try:
-            made = make_files(adopt(run, place, pixels), sides, again)
+            made = make_files(adopt(run, place, pixels), sides, again, for_time_alone=pixels != size)
         except KdedgeError as problem:
             if pixels == size:
                 raise

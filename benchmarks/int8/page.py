@@ -140,7 +140,8 @@ def _explain(data: dict[str, Any]) -> str:
         "was promised. Divergence: mean Kullback-Leibler divergence from fp32's probabilities. Where an int8 file missed "
         "kdedge's limits (a point of accuracy on held-out training images, no slower than fp32) it delivers fp32, and that "
         "file is judged here. onnxruntime: quant_pre_process, then quantize_static without options. As fast: within "
-        f"{SLOWER - 1:.0%}, at every size. Files of other sizes hold the same weights, calibrated at that size."
+        f"{SLOWER - 1:.0%}, at every size. Other sizes than the training's: the same weights, calibrated at "
+        "that size; only their time means anything, so kdedge's limit on speed is the only one there."
     )
     if "openvino" in data["sides"]:
         text += f" OpenVINO {data['openvino']}: nncf.quantize without options, latency hint, fixed batch of 1"

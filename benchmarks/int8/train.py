@@ -52,8 +52,8 @@ def train(network: str, out: Path, data: Path, epochs: float) -> Path:
         command = ["teacher", "fit", "--network", network, "--weights", "auto", "--out", str(run), "--json"]
         size = SIZES.get(network, SIZE)
         command += ["--train", str(split / "train"), "--val", str(split / "test"), "--size", str(size)]
-        command += ["--epochs", f"{epochs if size == SIZE else epochs / 5:g}", "--batch", "64", "--lr", "2e-3"]
-        command += ["--augment", "light", "--evaluations", "3", "--seed", "0"]
+        command += ["--epochs", f"{epochs if size == SIZE else epochs / 5:g}", "--batch", "64", "--lr", "1e-3"]
+        command += ["--precision", "fp32", "--augment", "light", "--evaluations", "3", "--seed", "0"]
     print(f"{network}: kdedge {' '.join(command)}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "kdedge", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True

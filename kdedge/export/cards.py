@@ -12,7 +12,7 @@ import kdedge
 from kdedge.card import ModelCard
 from kdedge.export.int8 import Int8
 from kdedge.export.judge import Judge
-from kdedge.export.outputs import EMBEDDING, INPUT, LOGITS
+from kdedge.export.outputs import EMBEDDING, INPUT, LOGITS, PROBABILITIES
 from kdedge.export.targets import Target
 from kdedge.export.verify import Parity
 from kdedge.files import sha256_of
@@ -45,7 +45,7 @@ def fp32_card(
         precision="fp32",
         target=target.name,
         parameters=card.parameters or weights,
-        outputs={LOGITS: LOGITS, **({EMBEDDING: EMBEDDING} if EMBEDDING in names else {})},
+        outputs={name: name for name in names if name in (LOGITS, PROBABILITIES, EMBEDDING)},
         input={"name": INPUT, "dtype": "float32", "layout": "NCHW", "batch": target.batch},
         parity={"reference": reference, **found.to_dict()},
         quantization={},

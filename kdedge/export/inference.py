@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kdedge.export.outputs import EMBEDDING, Outputs
+from kdedge.export.outputs import EMBEDDING, PROBABILITIES, Outputs
 from kdedge.export.session import cpu_session
 from kdedge.preprocess import Preprocess
 
 __all__ = ["onnx_outputs", "torch_outputs"]
 
 _BATCH = 16
+_LEAST = 1e-6  # of a probability, before its logarithm is taken
 
 
 def onnx_outputs(path: Path, images: NDArray[np.uint8], preprocess: Preprocess) -> Outputs:
@@ -31,7 +32,10 @@ def onnx_outputs(path: Path, images: NDArray[np.uint8], preprocess: Preprocess) 
             batch = np.concatenate([batch, np.repeat(batch[-1:], fixed - count, 0)])
         parts.append([values[:count] for values in session.run(names, {entry.name: batch})])
     made = {name: np.concatenate([part[i] for part in parts]).astype(np.float32) for i, name in enumerate(names)}
-    return Outputs(made[names[0]], made.get(EMBEDDING))
+    answer = made[names[0]]
+    if names[0] == PROBABILITIES:
+        answer = np.log(np.maximum(answer, _LEAST))
+    return Outputs(answer, made.get(EMBEDDING))
 
 
 def torch_outputs(model: nn.Module, images: NDArray[np.uint8], preprocess: Preprocess) -> Outputs:

@@ -7,9 +7,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-__all__ = ["EMBEDDING", "INPUT", "LOGITS", "Outputs", "add_embedding"]
+__all__ = ["EMBEDDING", "INPUT", "LOGITS", "PROBABILITIES", "Outputs", "add_embedding"]
 
-INPUT, LOGITS, EMBEDDING = "input", "logits", "embedding"
+INPUT, LOGITS, PROBABILITIES, EMBEDDING = "input", "logits", "probabilities", "embedding"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Outputs:
     """What a network gives for N images.
 
     Attributes:
-        logits: float32, (N, classes).
+        logits: float32, (N, classes); of a network that gives probabilities, their logarithms.
         embedding: float32, (N, dim); None from a network that does not give it.
     """
 

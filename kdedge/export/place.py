@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kdedge.errors import ExportError, RunError
 from kdedge.files import atomic_path
+from kdedge.runtime.models import export_name
 
 __all__ = ["Files", "place", "refuse_existing"]
 
@@ -30,8 +31,7 @@ class Files:
     @classmethod
     def of_run(cls, folder: Path, target: str) -> "Files":
         """``student.onnx``, ``student.fp16.onnx``, ``student.int8.onnx`` in ``folder``; ``student.TARGET....`` unless x86."""
-        stem = "student" if target == "x86" else f"student.{target}"
-        return cls(*(folder / f"{stem}{kind}.onnx" for kind in ("", ".fp16", ".int8")))
+        return cls(*(folder / export_name(target, kind) for kind in _PRECISIONS))
 
     @classmethod
     def named(cls, out: Path, int8: bool, float16: bool) -> "Files":

@@ -128,7 +128,7 @@ class Quantizer:
                     model = self._quantize(source, ranges, float_nodes)
                     if symmetric:
                         join_activations(model)
-                        float_outputs(model)
+                    float_outputs(model, None if symmetric else 1)
                     if left_float:
                         read_float(model, left_float, onnx.load(source))
                     if self.target.on_cpu:

@@ -42,8 +42,11 @@ def join_activations(model: onnx.ModelProto) -> int:
     return len(gone) // 2
 
 
-def float_outputs(model: onnx.ModelProto) -> int:
+def float_outputs(model: onnx.ModelProto, most: int | None = None) -> int:
     """Let, in place, each graph output that a DequantizeLinear makes be the tensor before it was quantised.
+
+    Args:
+        most: look at the first ``most`` outputs alone.
 
     Returns:
         How many outputs were moved.
@@ -51,7 +54,7 @@ def float_outputs(model: onnx.ModelProto) -> int:
     graph = model.graph
     producer = {name: node for node in graph.node for name in node.output}
     moved = 0
-    for value in graph.output:
+    for value in list(graph.output)[:most]:
         out = producer.get(value.name)
         into = producer.get(out.input[0]) if out is not None and out.op_type == "DequantizeLinear" else None
         if out is None or into is None or into.op_type != "QuantizeLinear":

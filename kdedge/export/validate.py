@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from kdedge.card import METADATA_KEY, ModelCard
 from kdedge.errors import ExportError
 from kdedge.export.headroom import LARGEST_BIAS
-from kdedge.export.outputs import EMBEDDING, INPUT, LOGITS
+from kdedge.export.outputs import EMBEDDING, INPUT, LOGITS, PROBABILITIES
 from kdedge.export.session import cpu_session
 from kdedge.export.targets import Target
 
@@ -98,7 +98,8 @@ def _shapes(model: onnx.ModelProto, target: Target, size: int) -> Iterator[Rule]
     right = [value.name for value in graph.input] == [INPUT] and kind == TensorProto.FLOAT and shape == wanted
     yield Rule(f"one input, '{INPUT}', float32 {wanted}", right, f"{first.name} {shape}")
     names = [value.name for value in graph.output]
-    yield Rule(f"outputs '{LOGITS}' and '{EMBEDDING}'", names in ([LOGITS], [LOGITS, EMBEDDING]), ", ".join(names))
+    right = names[:1] in ([LOGITS], [PROBABILITIES]) and names[1:] in ([], [EMBEDDING])
+    yield Rule(f"outputs '{LOGITS}' or '{PROBABILITIES}', then '{EMBEDDING}'", right, ", ".join(names))
     kinds = {value.type.tensor_type.elem_type for value in graph.output}
     yield Rule("outputs are float32", kinds == {TensorProto.FLOAT})
     batches = {str((_shape(value) or [""])[0]) for value in graph.output}
@@ -170,7 +171,7 @@ def _quantised(model: onnx.ModelProto, target: Target) -> Iterator[Rule]:
     yield from _biases(seen, target)
     ends = [name for name in seen.outputs if (node := seen.producer.get(name)) and node.op_type == "DequantizeLinear"]
     if target.on_cpu:
-        yield Rule("the logits are not quantised", LOGITS not in ends)
+        yield Rule("the answer is not quantised", seen.outputs[0] not in ends)
     else:
         yield Rule("no Q-DQ pair on an output", not ends, ", ".join(ends))
 

@@ -178,3 +178,33 @@ def test_a_file_of_kdedge_knows_its_labels(
     assert result.exit_code == 0, result.output
     again = read_card(tmp_path / "second.onnx")
     assert (again.labels, again.preprocess, again.name) == (card.labels, card.preprocess, card.name)
+
+
+@pytest.mark.parametrize("ending", ["Sigmoid", "softmax written out"])
+@pytest.mark.parametrize("target", ["x86", "jetson"])
+def test_a_network_that_gives_probabilities(ending: str, target: str, photographs: Path, tmp_path: Path) -> None:
+    """They are given out as they are, in float, and not turned into probabilities once more."""
+    from kdedge.export.targets import target_for
+    from tests.export import foreign_networks as fn
+
+    last = [fn.node("Sigmoid", "g", "y")]
+    if ending != "Sigmoid":
+        last = [fn.node("Exp", "g", "e"), fn.node("ReduceSum", "e one", "s"), fn.node("Div", "e s", "y")]
+    source = fn.write(tmp_path, fn.network([*fn.BODY, *fn.HEAD, *last], ["y"], more={"one": np.array([1])}))
+    options = ExportOptions(
+        method="minmax", out=tmp_path / "p.onnx", target=target_for(target), limits=Limits(100.0, 0.0, 0.0, -1.0)
+    )
+    result = export_foreign(source, _given(photographs, labels=CLASSES[:4]), options)
+    assert result.int8
+    card = read_card(result.int8.path)
+    assert next(iter(card.outputs)) == "probabilities"
+    assert card.probability_output
+    pixels = np.full((2, fn.SIZE, fn.SIZE, 3), 200, np.uint8)
+    pixels[1, :, :8] = 30
+    wanted = fn.run(source, card.preprocess.normalize(pixels))[0]
+    before = Classifier(result.fp32.path).predict(list(pixels), top=4)
+    for prediction, row in zip(before, wanted, strict=True):
+        np.testing.assert_allclose(prediction.probabilities, np.sort(row)[::-1], rtol=1e-4)
+    after = Classifier(result.int8.path).predict(list(pixels), top=4)
+    for prediction, row in zip(after, wanted, strict=True):
+        np.testing.assert_allclose(prediction.probabilities, np.sort(row)[::-1], atol=0.05)

@@ -109,7 +109,7 @@ def _per_tensor(model: onnx.ModelProto) -> None:
         ("jetson", _set_zero_points, "all zero points are 0"),
         ("x86", _foreign_operator, "standard operators alone"),
         ("x86", _external, "all weights in one file"),
-        ("x86", _quantised_logits, "the logits are not quantised"),
+        ("x86", _quantised_logits, "the answer is not quantised"),
         ("jetson", _quantised_logits, "no Q-DQ pair on an output"),
         ("x86", _large_bias, "room for the accumulator above the biases"),
         ("x86", _fixed_batch, f"one input, 'input', float32 ['any', 3, {SIZE}, {SIZE}]"),
