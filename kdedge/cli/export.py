@@ -41,7 +41,7 @@ def export(
         str,
         typer.Option(
             metavar="METHOD",
-            help="How activation ranges are chosen: minmax, percentile, entropy or mse; auto tries all and keeps "
+            help="How activation ranges are chosen: minmax, average, percentile, entropy or mse; auto tries all and keeps "
             "the one that agrees best with fp32 on held-out images.",
         ),
     ] = "auto",

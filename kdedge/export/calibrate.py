@@ -97,7 +97,10 @@ def _count(
             continue
         whole = values.size % batch != 0  # not one part an image
         rows = values.reshape(1, -1) if whole else values.reshape(batch, -1)[:images]
-        histogram.cover(float(rows.min()), float(rows.max()))
+        lows, highs = rows.min(1), rows.max(1)
+        histogram.cover(float(lows.min()), float(highs.max()))
+        for low, high in zip(lows, highs, strict=True):
+            histogram.image(float(low), float(high))
         if rows.shape[1] > _VALUES:
             if rows.shape not in places:
                 inside = (shares[: len(rows)] * rows.shape[1]).astype(np.int64)

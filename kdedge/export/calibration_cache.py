@@ -19,7 +19,7 @@ from kdedge.progress import Progress
 
 __all__ = ["Cached", "calibrated"]
 
-_FORMAT = 1  # of the files, and of what collect() makes of a network
+_FORMAT = 2  # of the files, and of what collect() makes of a network
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _write(file: Path, key: str, collected: Collected) -> None:
             peak_rss_mb=np.array(peak),
             names=np.array(list(collected.activations), dtype=np.str_),
             extremes=np.array([(one.low, one.high) for one in seen], np.float64).reshape(-1, 2),
+            typical=np.array([one.typical or (one.low, one.high) for one in seen], np.float64).reshape(-1, 2),
             zeros=np.array([one.zeros for one in seen], np.int64),
             bins=np.array([len(one.counts) for one in seen], np.int64),
             starts=np.array([one.edges[0] for one in seen], np.float64),
@@ -118,9 +119,19 @@ def _read(file: Path, key: str) -> Collected:
         raise ValueError(f"{file} holds another calibration.")
     counts = np.split(parts["counts"], np.cumsum(parts["bins"])[:-1])
     activations = {
-        str(name): Activation(float(low), float(high), own, start + np.arange(len(own) + 1) * width, int(zeros))
-        for name, (low, high), own, start, width, zeros in zip(
-            parts["names"], parts["extremes"], counts, parts["starts"], parts["widths"], parts["zeros"], strict=True
+        str(name): Activation(
+            float(low),
+            float(high),
+            own,
+            start + np.arange(len(own) + 1) * width,
+            int(zeros),
+            (float(least), float(most)),
+        )
+        for name, (low, high), (least, most), own, start, width, zeros in zip(
+            *(parts[key] for key in ("names", "extremes", "typical")),
+            counts,
+            *(parts[key] for key in ("starts", "widths", "zeros")),
+            strict=True,
         )
     }
     peak = float(parts["peak_rss_mb"])

@@ -8,10 +8,12 @@ from onnx import numpy_helper
 __all__ = ["read_float", "with_makers"]
 
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
+_MOVES = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators whose output is rounded as their input is, since they only pass values on."""
 
 
 def with_makers(graph: onnx.GraphProto, layers: Collection[str]) -> list[str]:
-    """Names of ``layers`` and of the nodes that make their inputs (a ReLU together with what it belongs to)."""
+    """Names of ``layers`` and of the nodes that make their inputs: what computes them, and what passes them on."""
     producer = {name: node for node in graph.node for name in node.output}
     found: dict[str, None] = {}
     for node in graph.node:
@@ -21,7 +23,7 @@ def with_makers(graph: onnx.GraphProto, layers: Collection[str]) -> list[str]:
         maker = producer.get(node.input[0])
         while maker is not None:
             found[maker.name] = None
-            maker = producer.get(maker.input[0]) if maker.op_type in _ACTIVATIONS else None
+            maker = producer.get(maker.input[0]) if maker.op_type in _ACTIVATIONS | _MOVES else None
     return list(found)
 
 
@@ -54,12 +56,33 @@ def read_float(model: onnx.ModelProto, layers: Collection[str], plain: onnx.Mode
             into = producer.get(back.input[0])
             if into is not None and into.op_type == "QuantizeLinear" and into.input[0] not in constants:
                 layer.input[index] = _with_activation(graph, layer, into.input[0], producer, makers, weights)
+                passes = producer.get(into.input[0])
+                while passes is not None and passes.op_type in _MOVES:
+                    passes = _unrounded(graph, passes, producer, makers, weights)
             elif (tensor := weights.get(originals[layer.name].input[index])) is not None:
                 fresh = f"{layer.name}_float_{index}"
                 graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(tensor), fresh))
                 layer.input[index] = fresh
         changed += list(layer.input) != before
     return changed
+
+
+def _unrounded(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    producer: Mapping[str, onnx.NodeProto],
+    makers: Mapping[str, onnx.NodeProto],
+    weights: Mapping[str, onnx.TensorProto],
+) -> onnx.NodeProto | None:
+    """Let a node that passes values on read them before they are rounded; returns what makes them."""
+    back = producer.get(node.input[0])
+    if back is not None and back.op_type == "DequantizeLinear":
+        into = producer.get(back.input[0])
+        if into is None or into.op_type != "QuantizeLinear":
+            return None
+        node.input[0] = _with_activation(graph, node, into.input[0], producer, makers, weights)
+        return producer.get(into.input[0])
+    return back
 
 
 def _with_activation(

@@ -27,6 +27,7 @@ class Activation:
         counts: int64, (bins,), of the values or of a sample of them.
         edges: float64, (bins + 1,), evenly spaced; zero is one of them.
         zeros: how many of those counted are exactly zero.
+        typical: extremes of an image, averaged over the images; None if they were not told.
     """
 
     low: float
@@ -34,6 +35,7 @@ class Activation:
     counts: NDArray[np.int64]
     edges: NDArray[np.float64]
     zeros: int = 0
+    typical: tuple[float, float] | None = None
 
 
 class Histogram:
@@ -56,6 +58,7 @@ class Histogram:
         self._bins = bins
         self._exponent = _FINEST
         self._first = 0  # the first bin begins at this multiple of the width
+        self._lows, self._highs, self._images = 0.0, 0.0, 0
 
     @property
     def edges(self) -> NDArray[np.float64]:
@@ -96,7 +99,14 @@ class Histogram:
 
     def seen(self) -> Activation:
         """What there is to know, as plain arrays."""
-        return Activation(self.low, self.high, self.counts.copy(), self.edges, self.zeros)
+        typical = (self._lows / self._images, self._highs / self._images) if self._images else None
+        return Activation(self.low, self.high, self.counts.copy(), self.edges, self.zeros, typical)
+
+    def image(self, low: float, high: float) -> None:
+        """Take in the extremes of one image."""
+        self._lows += low
+        self._highs += high
+        self._images += 1
 
 
 def _bin(value: float, exponent: int) -> int:

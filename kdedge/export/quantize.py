@@ -33,7 +33,7 @@ from kdedge.progress import Progress
 
 __all__ = ["WEIGHTED", "Method", "Quantizer", "check_method", "quantize_int8"]
 
-Method = Literal["auto", "minmax", "percentile", "entropy", "mse"]
+Method = Literal["auto", "minmax", "average", "percentile", "entropy", "mse"]
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 """Operators with weights: what stays float is told by them."""

@@ -9,7 +9,7 @@ from kdedge.export.histogram import Activation
 
 __all__ = ["METHODS", "Calibration", "Range", "choose_range"]
 
-Calibration = Literal["minmax", "percentile", "entropy", "mse"]
+Calibration = Literal["minmax", "average", "percentile", "entropy", "mse"]
 METHODS: tuple[Calibration, ...] = get_args(Calibration)
 
 Range = tuple[float, float]
@@ -25,7 +25,8 @@ Ints = NDArray[np.integer[Any]]
 def choose_range(seen: Activation, method: Calibration, *, symmetric: bool = False, levels: int = 256) -> Range:
     """The range to quantise, always with zero in it.
 
-    ``minmax`` covers all that was seen, ``percentile`` all but one value in ten thousand. ``mse`` has the smallest mean
+    ``minmax`` covers all that was seen, ``average`` what an average image needs (the mean over images of their extremes,
+    as in NNCF's default), ``percentile`` all but one value in ten thousand. ``mse`` has the smallest mean
     squared error of rounding and clipping together (Banner et al. 2019, by search instead of a fitted distribution).
     ``entropy`` has the smallest Kullback-Leibler divergence of the rounded values from the clipped ones (Migacz, "8-bit
     Inference with TensorRT", 2017). Both leave zeros out: every grid represents them exactly.
@@ -47,7 +48,8 @@ def _folded(seen: Activation) -> Activation:
     counts[: len(seen.counts) - zero] += seen.counts[zero:]
     counts[:zero] += seen.counts[:zero][::-1]
     edges = np.arange(len(counts) + 1) * (seen.edges[1] - seen.edges[0])
-    return Activation(0.0, max(abs(seen.low), abs(seen.high)), counts, edges, seen.zeros)
+    typical = (0.0, max(map(abs, seen.typical))) if seen.typical else None
+    return Activation(0.0, max(abs(seen.low), abs(seen.high)), counts, edges, seen.zeros, typical)
 
 
 def _zero(edges: Floats) -> int:
@@ -59,6 +61,9 @@ def _choose(seen: Activation, method: Calibration, levels: int) -> Range:
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     if method == "minmax" or high - low <= 0.0:
         return low, high
+    if method == "average":
+        least, most = seen.typical or (low, high)
+        return max(low, min(least, 0.0)), min(high, max(most, 0.0))
     if method == "percentile":
         return _percentile(seen, low, high)
     counts = seen.counts.astype(np.float64)

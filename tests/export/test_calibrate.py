@@ -185,3 +185,11 @@ def test_memory_does_not_grow_with_the_images(small_onnx: Path, tmp_path: Path) 
     few, many, kept = peaks
     assert many < few + 15
     assert kept > few + 60
+
+
+def test_the_extremes_of_an_average_image(small_onnx: Path, pictures: NDArray[np.uint8]) -> None:
+    preprocess = Preprocess(SIZE)
+    pixels = preprocess.normalize(pictures).reshape(len(pictures), -1)
+    found = collect(small_onnx, pictures, preprocess).activations["input"]
+    assert found.typical == pytest.approx((pixels.min(1).mean(), pixels.max(1).mean()), rel=1e-6)
+    assert found.low < found.typical[0] < found.typical[1] < found.high

@@ -66,9 +66,9 @@ def test_prints_what_was_made(run: Path) -> None:
     ):
         assert text in result.stdout
     table = re.findall(
-        r"^  (minmax|percentile|entropy|mse) +([\d.]+) +[\d.]+% +[\d.]+(  chosen)?$", result.stdout, re.M
+        r"^  (minmax|average|percentile|entropy|mse) +([\d.]+) +[\d.]+% +[\d.]+(  chosen)?$", result.stdout, re.M
     )
-    assert [row[0] for row in table] == ["minmax", "percentile", "entropy", "mse"]
+    assert [row[0] for row in table] == ["minmax", "average", "percentile", "entropy", "mse"]
     assert [row[0] for row in table if row[2]] == [min(table, key=lambda row: float(row[1]))[0]]
     assert f"kdedge classify IMAGE --model {run / 'student.int8.onnx'}" in result.stdout
     assert "20 calibration images are few; 32 or more" in result.stderr

@@ -226,3 +226,12 @@ def test_where_only_zeros_were_counted_the_range_is_all_that_was_seen(
     assert choose_range(maker(), method) == span
     widest = max(abs(span[0]), span[1])
     assert choose_range(maker(), method, symmetric=True) == (-widest, widest)
+
+
+def test_average_is_the_mean_of_the_images_extremes() -> None:
+    """And never outside what was seen, nor without zero; on a symmetric grid the larger side counts."""
+    seen = Activation(-2.0, 90.0, np.ones(1, np.int64), np.array([0.0, 1.0]), 0, (-0.5, 12.0))
+    assert choose_range(seen, "average") == (-0.5, 12.0)
+    assert choose_range(seen, "average", symmetric=True) == (-12.0, 12.0)
+    positive = Activation(0.5, 3.0, np.ones(1, np.int64), np.array([0.0, 1.0]), 0, (0.7, 2.5))
+    assert choose_range(positive, "average") == (0.0, 2.5)

@@ -58,7 +58,7 @@ def test_files_carry_the_completed_card(exported: ExportResult, card: ModelCard,
     assert (fp32.precision, fp32.parity["reference"], fp32.quantization) == ("fp32", "torch", {})
     assert (int8.precision, int8.parity["reference"]) == ("int8", "student.onnx")
     assert int8.parity["fp32"] == fp32.parity
-    assert set(int8.quantization["candidates"]) == {"minmax", "percentile", "entropy", "mse"}
+    assert set(int8.quantization["candidates"]) == {"minmax", "average", "percentile", "entropy", "mse"}
     assert (int8.quantization["images"], int8.quantization["int8_conv_share"]) == (40, 1.0)
     assert len(int8.quantization["calibration_key"]) == 64
     assert int8.fusion["conv_int8"] == 3
