@@ -24,7 +24,7 @@ class Choice:
     """A calibration, and the agreement of each that was tried.
 
     Attributes:
-        method: the one with the smallest divergence from fp32's probabilities.
+        method: the one with the smallest divergence from fp32's probabilities (see :func:`choose_calibration`).
         table: by method; empty if it was named instead of chosen.
     """
 
@@ -44,10 +44,13 @@ def choose_calibration(
     preprocess: Preprocess,
     folder: Path,
     progress: Progress | None = None,
+    *,
+    least: float = 0.0,
 ) -> Choice:
     """``method`` itself, or for ``auto`` the calibration of the smallest mean KL divergence from fp32.
 
-    Top-1 agreement, which moves in steps of one image, cannot tell good calibrations apart; the divergence can.
+    Top-1 agreement, which moves in steps of one image, cannot tell good calibrations apart; the divergence can. But one
+    that agrees on less than ``least`` of the images is taken only if all do.
 
     Args:
         heldout: images to judge on, fitted RGB, uint8, (N, size, size, 3), none of which was calibrated on.
@@ -69,4 +72,5 @@ def choose_calibration(
         path.unlink()
         if progress:
             progress(number + 1, len(METHODS))
-    return Choice(min(METHODS, key=lambda kind: table[kind].kl), table)
+    agreeing = [kind for kind in METHODS if table[kind].top1_agreement >= least]
+    return Choice(min(agreeing or METHODS, key=lambda kind: table[kind].kl), table)

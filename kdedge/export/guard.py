@@ -133,7 +133,8 @@ class Guarded:
     Attributes:
         path: the int8 file; None if none holds.
         last: the last file that was made, for a look at it if none holds.
-        attempts: in the order they were made; the last is the one taken, or the reason for taking none.
+        attempts: in the order they were made.
+        taken: the one that counts: that of ``path``; if none holds, the last one.
         ranking: what each layer costs (see :func:`kdedge.export.effects.gains`), most first; empty if it was not needed.
         why_not: why there is none; empty if there is one.
     """
@@ -141,13 +142,9 @@ class Guarded:
     path: Path | None
     last: Path
     attempts: tuple[Attempt, ...]
+    taken: Attempt
     ranking: Mapping[str, float] = field(default_factory=dict)
     why_not: str = ""
-
-    @property
-    def taken(self) -> Attempt:
-        """The attempt that counts."""
-        return next((attempt for attempt in self.attempts if not attempt.why_not), self.attempts[-1])
 
 
 class _Search:
@@ -157,12 +154,18 @@ class _Search:
         self.quantizer, self.method, self.judge = quantizer, method, judge
         self.timing, self.limits, self.folder = timing, limits, folder
         self.attempts: list[Attempt] = []
+        self.paths: list[Path] = []
         self.shifts: Mapping[str, NDArray[np.float64]] = {}
         self.began = time.monotonic()
         self.tell: Callable[[str], None] = lambda _: None
 
     def in_time(self) -> bool:
         return time.monotonic() - self.began < self.limits.seconds
+
+    def fewest(self) -> int | None:
+        """Number of the attempt that holds with the fewest layers in float, the later of equals; None if none holds."""
+        holding = [number for number, attempt in enumerate(self.attempts) if not attempt.why_not]
+        return min(holding, key=lambda number: (len(self.attempts[number].left_float), -number), default=None)
 
     def try_(self, left_float: Collection[str]) -> tuple[Path, Attempt]:
         """Make and judge a file; time it if its answers are good."""
@@ -176,6 +179,7 @@ class _Search:
                 why_not = f"is {speed.ratio:.2f} times as fast as fp32 here, {self.limits.min_speedup:g} times is asked"
         attempt = Attempt(tuple(left_float), bool(self.shifts), found, speed, why_not)
         self.attempts.append(attempt)
+        self.paths.append(path)
         self.tell(f"{attempt.words()}: {why_not or 'holds'}")
         return path, attempt
 
@@ -219,23 +223,28 @@ def guard(
             cost = gains(quantizer.prepared, path, names, images, judge.preprocess, lambda: time.monotonic() < half)
             worst = sorted(names, key=lambda name: -cost.get(name, 0.0))
             path, attempt = _leave_out(search, worst, path, attempt)
-    if attempt.why_not and attempt.speed and search.in_time():
+    good = search.fewest()
+    if good is None and attempt.speed and search.in_time():
         beside = _beside_float(onnx.load(quantizer.prepared).graph)
         left = sorted(beside | set(attempt.left_float))
         if 0 < len(left) < len(quantizer.layers()) / 2:
-            path, attempt = search.try_(left)
+            search.try_(left)
+            good = search.fewest()
+    number = len(search.attempts) - 1 if good is None else good
+    path, attempt = search.paths[number], search.attempts[number]
     if progress:
-        progress(whole, whole, search.attempts[-1].words())
+        progress(whole, whole, attempt.words() if good is not None else "none holds")
     ranking = dict(sorted(cost.items(), key=lambda item: -item[1]))
-    if attempt.why_not:
+    attempts = tuple(search.attempts)
+    if good is None:
         late = "" if search.in_time() else f" (the search was stopped after {limits.seconds:g} s)"
-        return Guarded(None, path, tuple(search.attempts), ranking, f"the int8 file {attempt.why_not}{late}")
-    return Guarded(path, path, tuple(search.attempts), ranking)
+        return Guarded(None, path, attempts, attempt, ranking, f"the int8 file {attempt.why_not}{late}")
+    return Guarded(path, path, attempts, attempt, ranking)
 
 
 def _leave_out(search: _Search, worst: list[str], path: Path, attempt: Attempt) -> tuple[Path, Attempt]:
     """Leave the first layers of ``worst`` in float, one, two, three, then in growing steps; then back as far as it goes."""
-    failing, count, most = 0, 1, len(worst) - 1
+    failing, count, most = 0, 1, max(1, len(worst) // 2)  # with more of them in float int8 is not worth its while
     good: tuple[int, Path, Attempt] | None = None
     while count <= most and search.in_time():
         path, attempt = search.try_(worst[:count])

@@ -54,7 +54,9 @@ def make_int8(
     with bars("Calibrating") as progress:
         quantizer = Quantizer.prepare(fp32, folder, calibration, preprocess, target, progress)
     with bars("Choosing the calibration") as progress:
-        choice = choose_calibration(quantizer, method, judge.images, judge.reference, preprocess, folder, progress)
+        choice = choose_calibration(
+            quantizer, method, judge.images, judge.reference, preprocess, folder, progress, least=limits.min_agreement
+        )
 
     def timing(path: Path) -> Speed | None:
         return speedup(fp32, path, limits.min_speedup) if target.runs_here else None

@@ -76,7 +76,7 @@ def parity(reference: NDArray[Any], logits: NDArray[Any]) -> Parity:
         relative_error=error / scale if scale else error,
         cosine=float(_cosine(p, q).mean()),
         top1_agreement=float((p.argmax(1) == q.argmax(1)).mean()),
-        kl=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
+        kl=max(0.0, float((np.exp(log_p) * (log_p - log_q)).sum(1).mean())),
     )
 
 

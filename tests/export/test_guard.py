@@ -120,7 +120,7 @@ def test_steps_back_to_as_few_layers_as_will_do(ordinary: Workshop, monkeypatch:
                 seen.append(len(left))
                 return Path(str(len(left))), _Attempt(len(left) < needed)
 
-        path, _ = module._leave_out(Search(), [str(i) for i in range(12)], Path("0"), _Attempt(True))  # type: ignore[arg-type]
+        path, _ = module._leave_out(Search(), [str(i) for i in range(24)], Path("0"), _Attempt(True))  # type: ignore[arg-type]
         assert seen == tried
         assert path == Path(str(needed))
 
@@ -232,3 +232,36 @@ def test_makers_of_an_input_are_named(ordinary: Workshop) -> None:
     assert names[0] in made
     assert len(made) == 3  # the convolution before and its ReLU
     assert with_makers(graph, [names[0]]) == [names[0]]
+
+
+def test_the_file_that_holds_with_fewest_layers_in_float_is_taken(
+    outlier: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said of a file is what was measured of that file, also where the search went past it."""
+    from kdedge.export import guard as module
+
+    def past(search: module._Search, worst: list[str], path: Path, attempt: module.Attempt) -> tuple[Path, object]:
+        search.try_(worst[:2])
+        search.try_(worst[:1])
+        return search.try_(worst[:3])
+
+    monkeypatch.setattr(module, "_leave_out", past)
+    found = outlier.guard()
+    assert [len(attempt.left_float) for attempt in found.attempts[2:]] == [2, 1, 3]
+    assert found.taken is found.attempts[3]
+    assert found.path
+    assert outlier.judge.look(found.path).parity == found.taken.found.parity
+
+
+def test_a_fast_file_is_kept_while_the_search_goes_on(outlier: Workshop) -> None:
+    """Accuracy alone narrows the search; a file that met both limits is not lost to a slower one with fewer layers."""
+    speeds: list[Speed] = []
+
+    def timing(path: Path) -> Speed:
+        floats = sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
+        speeds.append(Speed(2.0 if not speeds else 0.5, 1.0, 1.0, floats))
+        return speeds[-1]
+
+    found = outlier.guard(Limits(), timing)
+    assert found.path
+    assert found.taken.speed == speeds[0]
