@@ -21,9 +21,15 @@ def export(
     target: Annotated[
         str, typer.Option(help="Device: x86, arm64, jetson (TensorRT), web; auto is this machine's processor.")
     ] = "auto",
-    float16: Annotated[bool, typer.Option("--float16", help="Write a float16 file, too; for GPUs.")] = False,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Write a float16 file, too; for GPUs (target jetson).")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to deploy; fp32 lies beside it. Default: into RUN.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to deploy; fp32 lies beside it. Default: into RUN; with --from, into this folder.",
+        ),
     ] = None,
     max_drop: Annotated[
         float, typer.Option(metavar="POINTS", help="Accuracy that int8 may lose, in points (0-100).")
@@ -124,6 +130,7 @@ def export(
         out=out,
         overwrite=overwrite,
     )
+    options.limits.check()
     if source is not None:
         given = foreign_options(
             source, calibrate, labels, val, mean, std, color, resize, size, embedding, output, name, licence

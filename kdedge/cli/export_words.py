@@ -39,7 +39,7 @@ def _file(file: "Written", result: "ExportResult") -> list[str]:
     size = f"{file.bytes / 1e6:.2f} MB"
     if file is not result.fp32:
         size += f", {result.fp32.bytes / file.bytes:.1f} times smaller"
-    words = [f"top-1 agreement {close.top1_agreement:.1%}", f"KL {close.kl:.4f} nats"]
+    words = [f"top-1 agreement {close.top1_agreement:.1%}", f"KL {close.kl:.2g} nats"]
     if close.embedding_cosine is not None:
         words.append(f"cosine of embeddings {close.embedding_cosine:.4f}")
     if file.precision != "int8":
@@ -57,7 +57,7 @@ def _int8(made: "Int8") -> list[str]:
         lost = f"accuracy {taken.found.accuracy:.1%}, {taken.found.drop:+.2f} points lost"
     else:
         lost = f"{taken.found.drop:.2f} points of accuracy lost, as told by agreement"
-    speed = f"; {taken.speed.ratio:.2f} times as fast ({taken.speed.after_ms:.2f} ms)" if taken.speed else ""
+    speed = f"; {taken.speed.ratio:.2f} times as fast ({taken.speed.after_ms:.2f} ms a run)" if taken.speed else ""
     kernels = f"{fusion.conv_int8} of {fusion.conv_total} convolutions"
     if fusion.linear_total:
         kernels += f" and {fusion.linear_int8} of {fusion.linear_total} linear layers"
@@ -76,7 +76,7 @@ def _calibration(made: "Int8") -> list[str]:
     for name, found in made.choice.table.items():
         cosine = found.embedding_cosine if found.embedding_cosine is not None else found.cosine
         mark = "  chosen" if name == made.choice.method else ""
-        told.append(f"  {name:<10} {found.kl:8.4f} {found.top1_agreement:7.1%} {cosine:7.4f}{mark}")
+        told.append(f"  {name:<10} {found.kl:8.2g} {found.top1_agreement:7.1%} {cosine:7.4f}{mark}")
     return told
 
 
@@ -102,11 +102,17 @@ def warnings(result: "ExportResult") -> list[str]:
     found: list[str] = []
     if result.quantized and result.int8:
         fusion, images = result.quantized.fusion, result.quantized.quantizer.cached.collected.images
-        if fusion.share < ENOUGH and result.target.on_cpu:
+        left = result.quantized.guarded.taken.left_float
+        if fusion.share < ENOUGH:
             reasons = [f"{name} ({fusion.reasons.get(name, 'float')})" for name in fusion.float_nodes]
+            way_out = (
+                f"{len(left)} of them to stay within the limits: a longer training, more calibration images, or other limits "
+                "(--max-drop, --min-agreement) let more run in int8."
+                if left
+                else "A student without squeeze-and-excitation or hard-swish quantises whole, timm/efficientnet_lite0 for one."
+            )
             found.append(
-                f"only {fusion.share:.0%} of the convolutions run in int8; in float: {_some(reasons, 4)}. "
-                "A student without squeeze-and-excitation or hard-swish quantises whole, timm/efficientnet_lite0 for one."
+                f"only {fusion.share:.0%} of the convolutions run in int8; in float: {_some(reasons, 4)}. {way_out}"
             )
         if images < FEW:
             found.append(f"{images} calibration images are few; {FEW} or more make the ranges of int8 surer.")

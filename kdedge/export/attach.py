@@ -125,6 +125,9 @@ def _complete(model: onnx.ModelProto, path: Path, given: Given, base: ModelCard 
         base = ModelCard(
             given.name or path.stem, labels, preprocess, precision=_precision(model), provenance=_made(model, path)
         )
+    unlike = base.precision != _precision(model) or (base.input and base.input.get("batch", 0) != batch)
+    if given.card and unlike:
+        base = _of_another_file(base, model, path)
     roles = output_roles(model, len(labels), path)  # refuses a file without such an output
     return base.with_(
         name=given.name or base.name,
@@ -132,6 +135,21 @@ def _complete(model: onnx.ModelProto, path: Path, given: Given, base: ModelCard 
         preprocess=preprocess,
         outputs=base.outputs or roles,
         input=base.input or {"name": name, "dtype": "float32", "layout": "NCHW", "batch": batch},
+    )
+
+
+def _of_another_file(card: ModelCard, model: onnx.ModelProto, path: Path) -> ModelCard:
+    """What still holds of the card of another export of the same network: not what was measured of that file."""
+    return card.with_(
+        precision=_precision(model),
+        target="",
+        parity={},
+        quantization={},
+        fusion={},
+        guard={},
+        outputs={},
+        input={},
+        provenance={**card.provenance, **_made(model, path)},
     )
 
 

@@ -224,7 +224,8 @@ def _loosen(graph: onnx.GraphProto, batch: int) -> list[tuple[onnx.NodeProto, st
     for node in graph.node:
         tensor = constants.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
         shape = numpy_helper.to_array(tensor).reshape(-1) if tensor is not None else np.empty(0, np.int64)
-        if len(shape) < 2 or shape[0] != batch or any(item.name == "allowzero" and item.i for item in node.attribute):
+        literal = any(item.name == "allowzero" and item.i for item in node.attribute)  # a 0 is a length of 0
+        if len(shape) < 2 or shape[0] != batch or (literal and -1 in shape[1:]):
             continue
         first = 0 if -1 in shape[1:] else -1  # 0 takes the input's, -1 what is left
         name = unused_name(graph, f"{node.name}_shape")

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from kdedge.errors import ExportError
 from kdedge.export.effects import gains
 from kdedge.export.judge import Judge, Verdict
 from kdedge.export.quantize import WEIGHTED, Quantizer
@@ -77,6 +78,17 @@ class Limits:
     min_agreement: float = 0.9
     min_cosine: float = 0.9
     seconds: float = 300.0
+
+    def check(self) -> None:
+        """Raise ExportError, naming the option, for a limit that is no sensible number."""
+        for option, value, least, most in (
+            ("--max-drop", self.max_drop, 0.0, 100.0),
+            ("--min-speedup", self.min_speedup, 0.0, 1000.0),
+            ("--min-agreement", self.min_agreement, 0.0, 1.0),
+            ("--search-minutes", self.seconds / 60, 0.0, 24.0 * 60),
+        ):
+            if not least <= value <= most:
+                raise ExportError(f"{option} is {value:g}; give a number from {least:g} to {most:g}.")
 
     def why_not(self, found: Verdict) -> str:
         """What is wrong with the answers of a file, in words; empty if nothing."""

@@ -1,6 +1,7 @@
 """Where the files of an export go, and how they get there: all of them or none."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -53,8 +54,16 @@ class Files:
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    """Raise RunError if a file exists and may not be replaced."""
+    """Refuse files that cannot be written.
+
+    Raises:
+        RunError: a file exists and may not be replaced.
+        ExportError: the folder cannot be written, or is a file.
+    """
     for path in paths:
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ExportError(f"{path}: {there} is no folder that can be written; choose another place with --out.")
         if path.exists() and not overwrite:
             raise RunError(f"{path} exists already; give --overwrite to replace it.")
 

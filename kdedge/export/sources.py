@@ -155,6 +155,8 @@ def export_foreign(
         options = replace(options, out=Path(f"{file.stem}.{'int8' if options.int8 else 'fp32'}.onnx"))
     check_options(options, Path())
     foreign = read_foreign(file, size=given.size, embedding=given.embedding, output=given.output)
+    if foreign.batch and not options.target.batch:  # the network fixes it inside; read_foreign tried to free it
+        options = replace(options, target=replace(options.target, batch=foreign.batch))
     pre = Preprocess(foreign.size, given.mean, given.std, given.color, given.resize)
     if foreign.classes != len(given.labels):
         raise ExportError(

@@ -174,7 +174,16 @@ def _fusion(fusion: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             told |= {f"{key}_total", f"{key}_int8"}
             if total:
                 lines.append((name, f"{int8} of {total}"))
-    return (*lines, *_rows(fusion, told))
+    floats, reasons = fusion.get("float_nodes"), fusion.get("reasons")
+    if isinstance(floats, list) and isinstance(reasons, Mapping):
+        told |= {"float_nodes", "reasons"}
+        lines.append(("in float", _few([f"{name} ({reasons.get(name, 'unknown why')})" for name in floats])))
+    islands = fusion.get("islands")
+    if isinstance(islands, list) and all(isinstance(each, Mapping) for each in islands):
+        told.add("islands")
+        kinds = [" and ".join(map(str, each.get("ops", ()))) for each in islands]
+        lines.append(("float islands", f"{len(islands)}: {_few(sorted(set(kinds)))}" if islands else "none"))
+    return _filled((*lines, *_rows(fusion, told)))
 
 
 def _rows(values: Mapping[str, Any], without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:

@@ -263,3 +263,24 @@ def test_card_files(tmp_path: Path) -> None:
 
 def test_no_torch_is_needed(tmp_path: Path) -> None:
     assert "torch" not in loaded_after("import kdedge.export.attach", tmp_path)
+
+
+def test_the_card_of_another_export_says_nothing_of_this_file(tmp_path: Path) -> None:
+    """An int8 Jetson file's card on an fp32 file: labels and scores hold, what was measured of that file does not."""
+    from tests.conftest import color_card, write_color_model
+
+    other = color_card(
+        precision="int8",
+        target="jetson",
+        parity={"kl": 0.1},
+        quantization={"method": "mse"},
+        fusion={"conv_total": 1},
+        guard={"drop_points": 0.5},
+        input={"name": "input", "dtype": "float32", "layout": "NCHW", "batch": 1},
+        scores={"test_accuracy": 0.5},
+    )
+    path = write_color_model(tmp_path / "a.onnx")
+    written = attach(path, Given(card=other), overwrite=True)
+    assert (written.precision, written.target, written.scores) == ("fp32", "", {"test_accuracy": 0.5})
+    assert not any((written.parity, written.quantization, written.fusion, written.guard))
+    assert (written.input["batch"], written.labels) == (0, other.labels)

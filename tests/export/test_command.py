@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,13 +61,13 @@ def test_prints_what_was_made(run: Path) -> None:
         "student.int8.onnx",
         "3 of 3 convolutions and 1 of 1 linear layers in int8",
         "top-1 agreement",
-        "2.50 times as fast (1.00 ms)",
+        "2.50 times as fast (1.00 ms a run)",
         "calibration on 20 images",
         "rules of target x86 hold",
     ):
         assert text in result.stdout
     table = re.findall(
-        r"^  (minmax|average|percentile|entropy|mse) +([\d.]+) +[\d.]+% +[\d.]+(  chosen)?$", result.stdout, re.M
+        r"^  (minmax|average|percentile|entropy|mse) +([\d.e-]+) +[\d.]+% +[\d.]+(  chosen)?$", result.stdout, re.M
     )
     assert [row[0] for row in table] == ["minmax", "average", "percentile", "entropy", "mse"]
     assert [row[0] for row in table if row[2]] == [min(table, key=lambda row: float(row[1]))[0]]
@@ -147,3 +148,38 @@ def test_help_shows_examples() -> None:
     said = _invoke("--help").output
     assert "kdedge export runs/first --int8" in said
     assert "kdedge export --from model.onnx" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--max-drop", "nan"],
+        ["--max-drop", -1],
+        ["--max-drop", 500],
+        ["--min-agreement", 5],
+        ["--min-speedup", -3],
+        ["--min-speedup", "inf"],
+        ["--search-minutes", -1],
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_at_once(words: list[object], run: Path) -> None:
+    result = _invoke(run, *words)
+    assert isinstance(result.exception, ExportError)
+    assert re.match(rf"{words[0]} is .*; give a number from 0 to", str(result.exception))
+    assert {path.name for path in run.iterdir()} == {"best.safetensors"}
+
+
+def test_a_network_that_hardly_runs_in_int8_is_spoken_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the target, and with the advice that fits: these layers were left in float by the limits."""
+    report = FusionReport(4, 1, 1, 1, ("a", "b", "c"), {})
+    monkeypatch.setattr(int8, "fusion_report", lambda *_: report)
+    real = int8.guard
+
+    def left(*words: Any, **named: Any) -> Any:
+        found = real(*words, **named)
+        return replace(found, taken=replace(found.taken, left_float=("a", "b")))
+
+    monkeypatch.setattr(int8, "guard", left)
+    result = _invoke(run, "--target", "jetson", "--calibration", "minmax")
+    assert "only 25% of the convolutions run in int8" in result.stderr
+    assert "2 of them to stay within the limits: a longer training" in result.stderr

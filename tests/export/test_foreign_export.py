@@ -208,3 +208,31 @@ def test_a_network_that_gives_probabilities(ending: str, target: str, photograph
     after = Classifier(result.int8.path).predict(list(pixels), top=4)
     for prediction, row in zip(after, wanted, strict=True):
         np.testing.assert_allclose(prediction.probabilities, np.sort(row)[::-1], atol=0.05)
+
+
+def test_a_fixed_batch_of_the_newer_exporter_is_freed(photographs: Path, tmp_path: Path) -> None:
+    """It writes Reshape with ``allowzero``; a batch that cannot be freed stays, and the target takes it."""
+    from tests.export import foreign_networks as fn
+
+    reshape = fn.node("Reshape", "p shape", "f", allowzero=1)
+    model = fn.network(
+        [*fn.BODY, reshape, fn.HEAD[1]], shape=(1, 3, fn.SIZE, fn.SIZE), more={"shape": np.array([1, 8])}
+    )
+    given = _given(photographs, labels=CLASSES[:4])
+    limits = Limits(100.0, 0.0, 0.0, -1.0)
+    result = export_foreign(
+        fn.write(tmp_path, model), given, ExportOptions(method="minmax", out=tmp_path / "free.onnx", limits=limits)
+    )
+    assert read_card(result.best.path).input["batch"] == 0
+    stuck = fn.network(
+        [*fn.BODY, fn.node("Expand", "p one", "q"), fn.node("Reshape", "q shape", "f"), fn.HEAD[1]],
+        shape=(2, 3, fn.SIZE, fn.SIZE),
+        more={"one": np.array([2, 8, 1, 1]), "shape": np.array([2, 8])},
+    )
+    result = export_foreign(
+        fn.write(tmp_path, stuck, "stuck.onnx"),
+        given,
+        ExportOptions(method="minmax", out=tmp_path / "fixed.onnx", limits=limits),
+    )
+    assert read_card(result.best.path).input["batch"] == 2
+    assert len(Classifier(result.best.path).predict([np.zeros((20, 20, 3), np.uint8)] * 3)) == 3

@@ -78,3 +78,15 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ExportError, match="the disk is full; nothing was written, make room first"):
         place(files, [out / "c.onnx"])
     assert {path.name: path.read_text() for path in out.iterdir()} == {"a.onnx": "old"}
+
+
+def test_a_place_that_cannot_be_written_is_found_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="is no folder that can be written; choose another place with --out"):
+        refuse_existing([tmp_path / "file" / "a.onnx"], overwrite=True)
+    monkeypatch.setattr("kdedge.export.place.os.access", lambda *_: False)
+    with pytest.raises(ExportError, match="is no folder that can be written"):
+        refuse_existing([tmp_path / "deep" / "a.onnx"], overwrite=False)
+    assert not (tmp_path / "deep").exists()
