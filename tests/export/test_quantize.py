@@ -142,7 +142,7 @@ def test_what_cannot_be_quantised_is_refused(small_onnx: Path, pictures: NDArray
     out = tmp_path / "x.onnx"
     with pytest.raises(ExportError, match="needs calibration images"):
         quantize_int8(small_onnx, out, pictures[:0], PRE)
-    with pytest.raises(ExportError, match=r"'best' is not known; choose one of minmax, percentile"):
+    with pytest.raises(ExportError, match=r"'best' is not known; choose one of minmax, average, percentile"):
         quantize_int8(small_onnx, out, pictures, PRE, "best")  # type: ignore[arg-type]
     assert {path.name for path in tmp_path.iterdir()} <= {"kdedge-cache"}
 
