@@ -17,6 +17,7 @@ from kdedge.export.foreign_check import cause, version_of
 from kdedge.export.foreign_run import silent_options
 from kdedge.export.quiet import quiet
 from kdedge.export.to_onnx import with_opset
+from kdedge.export.wiring import rename_in_nodes
 from kdedge.training.onnx_fold import fold_weights
 
 __all__ = [
@@ -64,9 +65,7 @@ def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     for new in names.values():
         if new not in names:
             full[new] = unused_name(graph, f"{new}_inside")
-    for node in graph.node:
-        set_values(node.input, [full.get(name, name) for name in node.input])
-        set_values(node.output, [full.get(name, name) for name in node.output])
+    rename_in_nodes(graph, full)
     for item in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
         item.name = full.get(item.name, item.name)
 

@@ -13,10 +13,7 @@ from kdedge.export.speed import Speed, speedup
 from kdedge.export.targets import Target
 from kdedge.progress import Bars, no_bars
 
-__all__ = ["FEW", "Int8", "make_int8"]
-
-FEW = 32
-"""Calibration images below which the ranges are a guess."""
+__all__ = ["Int8", "make_int8"]
 
 _ERROR_IMAGES = 48
 

@@ -7,6 +7,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from kdedge.export.wiring import rename_in_nodes
+
 __all__ = ["EMBEDDING", "INPUT", "LOGITS", "PROBABILITIES", "Outputs", "add_embedding"]
 
 INPUT, LOGITS, PROBABILITIES, EMBEDDING = "input", "logits", "probabilities", "embedding"
@@ -44,11 +46,7 @@ def add_embedding(model: onnx.ModelProto) -> int | None:
         return None
     transposed = next((bool(item.i) for item in layer.attribute if item.name == "transB"), False)
     dim = int(weight.dims[1 if transposed else 0])
-    for node in graph.node:
-        for fields in (node.input, node.output):
-            for index, found in enumerate(fields):
-                if found == name:
-                    fields[index] = EMBEDDING
+    rename_in_nodes(graph, {name: EMBEDDING})
     first = graph.output[0].type.tensor_type.shape.dim[0]
     batch = first.dim_param or first.dim_value
     graph.output.append(onnx.helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, [batch, dim]))

@@ -8,6 +8,8 @@ from collections import Counter
 
 import onnx
 
+from kdedge.export.wiring import drop_unused_initializers, rename_in_nodes
+
 __all__ = ["float_outputs", "join_activations"]
 
 _FUSED = frozenset({"Relu", "Clip"})
@@ -38,7 +40,7 @@ def join_activations(model: onnx.ModelProto) -> int:
             gone += [into, out]
     for node in gone:
         graph.node.remove(node)
-    _drop_unused(graph)
+    drop_unused_initializers(model)
     return len(gone) // 2
 
 
@@ -61,17 +63,7 @@ def float_outputs(model: onnx.ModelProto, most: int | None = None) -> int:
             continue
         before, after = into.input[0], f"{value.name}_dequantized"
         names = {value.name: after, before: value.name}
-        for node in graph.node:
-            for fields in (node.input, node.output):
-                for index, name in enumerate(fields):
-                    fields[index] = names.get(name, name)
+        rename_in_nodes(graph, names)
         producer = {name: node for node in graph.node for name in node.output}
         moved += 1
     return moved
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -1,7 +1,7 @@
 """Who makes and who reads each tensor of an ONNX graph, and small edits that keep this straight."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-__all__ = ["Shape", "Wiring", "attribute", "constants_to_initializers", "drop_unused_initializers", "shapes"]
+__all__ = [
+    "Shape",
+    "Wiring",
+    "attribute",
+    "constants_to_initializers",
+    "drop_unused_initializers",
+    "rename_in_nodes",
+    "shapes",
+]
 
 Shape = tuple[int | None, ...]
 """Length of each axis, None where it is free."""
@@ -67,11 +75,7 @@ class Wiring:
         before, after = node.input[0], node.output[0]
         self.graph.node.remove(node)
         old, new = (before, after) if after in self.outputs else (after, before)
-        for other in self.graph.node:
-            for fields in (other.input, other.output):
-                for index, name in enumerate(fields):
-                    if name == old:
-                        fields[index] = new
+        rename_in_nodes(self.graph, {old: new})
 
     def removable(self, node: onnx.NodeProto) -> bool:
         """Whether :meth:`remove` can take the node out."""
@@ -134,6 +138,14 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.helper.make_model(light, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     copy.functions.extend(model.functions)
     return copy
+
+
+def rename_in_nodes(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Let, in place, every node read and make tensors under their new names."""
+    for node in graph.node:
+        for fields in (node.input, node.output):
+            for index, name in enumerate(fields):
+                fields[index] = names.get(name, name)
 
 
 def drop_unused_initializers(model: onnx.ModelProto) -> None:
