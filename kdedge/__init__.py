@@ -12,7 +12,7 @@ __all__ = ["Classifier", "KdedgeError", "ModelCard", "Prediction", "Preprocess",
 
 _HOME = {
     "Classifier": "kdedge.runtime.classifier",
-    "Prediction": "kdedge.runtime.classifier",
+    "Prediction": "kdedge.runtime.prediction",
     "KdedgeError": "kdedge.errors",
     "ModelCard": "kdedge.card",
     "Preprocess": "kdedge.preprocess",

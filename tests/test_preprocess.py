@@ -254,3 +254,22 @@ def test_pixel_cap_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDEDGE_MAX_PIXELS", "many")
     with pytest.raises(DataError, match="many"):
         decode(png(pattern()))
+
+
+def test_tables_hold_the_formula() -> None:
+    """Every pixel value in every channel, in both orders, is (pixel - mean) / std."""
+    values = np.tile(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3)
+    values[..., 1], values[..., 2] = values[..., 1][::-1], values[..., 2].T
+    for color in ("rgb", "bgr"):
+        plain = Preprocess(16, (1.5, 127.0, 255.0), (0.5, 57.0, 300.0), color=color)
+        found = plain.normalize([values])[0]
+        ordered = (values if color == "rgb" else values[..., ::-1]).astype(np.float64)
+        wanted = (ordered - plain.mean) / plain.std
+        np.testing.assert_allclose(found, wanted.transpose(2, 0, 1), rtol=1e-6, atol=1e-6)
+
+
+def test_memory_that_is_given_is_filled() -> None:
+    plain, pictures = Preprocess(8), np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    room = np.full((3, 3, 8, 8), np.nan, np.float32)
+    assert plain.normalize(pictures, room) is room
+    np.testing.assert_array_equal(room, plain.normalize(pictures))

@@ -1,8 +1,9 @@
 """A classifier read from one self-describing ONNX file."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from kdedge.card import ModelCard
 from kdedge.errors import DataError, ModelError
-from kdedge.preprocess import Image, decode
+from kdedge.preprocess import Image
+from kdedge.runtime.prediction import Prediction
+from kdedge.runtime.providers import provider_of
 from kdedge.runtime.session import open_session
 
 __all__ = ["Classifier", "Prediction", "Source", "softmax"]
@@ -21,64 +24,70 @@ Source = str | Path | bytes | Image
 BATCH = 8
 """Images that go through the network at once: more cost memory and gain no time on a CPU."""
 
-
 SMALLEST = np.float32(np.finfo(np.float32).tiny)
 ROUNDING = 1e-3
 """How far above 1 a probability may lie: float16 and int8 round."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says about one image.
-
-    Attributes:
-        source: the path as given; ``bytes`` or ``array`` for an image that has none.
-        labels: class names, most probable first.
-        probabilities: of ``labels``, 0-1, in falling order: the softmax of the logits, or what the file gives if it ends in
-            one.
-    """
-
-    source: str
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """The most probable class."""
-        return self.labels[0]
-
-    @property
-    def probability(self) -> float:
-        """Its probability."""
-        return self.probabilities[0]
-
-
 class Classifier:
     """Classify images with an exported student; needs neither torch nor onnx.
+
+    Several threads may use one classifier at the same time. In a ``with`` block it is closed at the end, which frees the
+    memory of the network.
 
     Args:
         path: an ONNX file with a kdedge card in its metadata.
         threads: threads of onnxruntime; None uses the cores there are, at most 4.
+        provider: ``auto``, ``cpu``, ``cuda``, ``tensorrt`` or ``xnnpack``; see :func:`kdedge.runtime.providers.attempts`.
+        allow_fallback: whether the CPU may take over where ``provider`` cannot be had, which is an error otherwise.
+        say: told in one line what takes long, and what took over; None keeps silent.
 
     Attributes:
         path: the file.
         card: labels, preprocessing and scores of the network.
         session: the ``onnxruntime.InferenceSession``.
+        provider: what it was really made with: ``cpu``, ``cuda``, ``tensorrt`` or ``xnnpack``.
+        providers: onnxruntime's names of these, in order of preference.
 
     Raises:
-        ModelError: the file cannot be loaded, or its input and output are not those its card speaks of.
+        ModelError: the file cannot be loaded, its input and output are not those its card speaks of, or the provider cannot
+            be had.
         CardError: the file has no card.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int | None = None,
+        *,
+        provider: str = "auto",
+        allow_fallback: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.path = Path(path)
-        self.session = open_session(self.path, threads)
+        self.session = open_session(self.path, threads, provider=provider, allow_fallback=allow_fallback, say=say)
+        self.provider = provider_of(self.session)
+        self.providers = tuple(self.session.get_providers())
         self.card = ModelCard.from_metadata(self.session.get_modelmeta().custom_metadata_map, self.path)
         self._check()
         declared = self._given.shape[0]
         self._fixed = declared if isinstance(declared, int) else self.card.batch
         # of several images at once where the file fixes their number: whole runs
         self._chunk = self._fixed * max(1, BATCH // self._fixed) if self._fixed else BATCH
+        self._scratch = threading.local()
+
+    def __enter__(self) -> "Classifier":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the network; whoever classifies afterwards gets a ModelError. Closing twice does no harm."""
+        self.session = None
+        self._scratch = threading.local()
 
     def _check(self) -> None:
         """Find the tensors that the card speaks of; ModelError if they are not those of the file."""
@@ -103,23 +112,76 @@ class Classifier:
         if shape and not _fits(shape, (None, len(card.labels))):  # a shape that nobody declared is empty
             raise ModelError(f"{self.path}: its output is {shape}, its card has {len(card.labels)} labels.")
 
-    def predict(self, images: Source | Iterable[Source], top: int = 5) -> list[Prediction]:
+    def predict(self, images: Source | Iterable[Source], top: int = 5, *, embedding: bool = False) -> list[Prediction]:
         """Classify one image or several.
 
         Args:
             images: a path, the bytes of a file, an RGB uint8 array (H, W, 3), an array of several (B, H, W, 3), or any
                 iterable of these; files are read a few at a time.
             top: how many labels to give for each image; no more than there are classes.
+            embedding: whether to give the penultimate activations, too.
 
         Returns:
             One prediction an image, in the order given.
 
         Raises:
             DataError: an image cannot be decoded, or an array is not uint8 of shape (H, W, 3).
+            ModelError: embeddings are asked of a file that gives none, or the classifier is closed.
+        """
+        return [
+            found
+            for names, fitted in self._batches(images)
+            for found in self.predict_fitted(fitted, names, top, embedding=embedding)
+        ]
+
+    def load(self, source: Source) -> Image:
+        """Decode an image and bring it to the network's size: uint8 (size, size, 3), RGB.
+
+        A JPEG that is much larger is decoded at a reduced scale. What takes long lets other threads run meanwhile.
+
+        Raises:
+            DataError: see :meth:`predict`.
+        """
+        return self._load(source)[0]
+
+    def predict_fitted(
+        self,
+        fitted: Sequence[Image] | NDArray[np.uint8],
+        names: Sequence[str] | None = None,
+        top: int = 5,
+        *,
+        embedding: bool = False,
+    ) -> list[Prediction]:
+        """Classify images that :meth:`load` made, all in one run.
+
+        Args:
+            fitted: B images, uint8 (size, size, 3), RGB; or an array of them.
+            names: what to call them, ``array`` by default.
+            top, embedding: see :meth:`predict`.
         """
         if top < 1:
             raise DataError(f"top is {top}; at least one label must be asked for.")
-        return [found for names, batch in self._batches(images) for found in self._predict(names, batch, top)]
+        if not len(fitted):
+            return []
+        batch = self.card.preprocess.normalize(fitted, self._room(len(fitted)))
+        outputs = [self._output, self._embedding_output()] if embedding else [self._output]
+        answer, *rest = self._run(batch, outputs)
+        self._check_answer(answer, len(fitted))
+        probabilities = answer.astype(np.float64) if self.card.probability_output else softmax(answer)
+        vectors = rest[0].reshape(len(fitted), -1) if rest else None
+        labels = self.card.labels
+        found = []
+        for place, row in enumerate(probabilities):
+            best = (-row).argsort(kind="stable")[:top].tolist()
+            found.append(
+                Prediction(
+                    names[place] if names else "array",
+                    tuple([labels[i] for i in best]),
+                    tuple(row[best].tolist()),
+                    embedding=None if vectors is None else vectors[place],
+                )
+            )
+        return found
 
     def embeddings(self, images: Source | Iterable[Source]) -> NDArray[np.float32]:
         """Penultimate activations, to compare or index images by.
@@ -134,39 +196,54 @@ class Classifier:
             DataError: as for :meth:`predict`.
             ModelError: the file gives no embedding.
         """
-        name = self.card.embedding_output
-        if not name:
-            raise ModelError(
-                f"{self.path}: this file gives no embedding; export the student again with 'kdedge export RUN'."
-            )
-        parts = [self._run(batch, name) for _, batch in self._batches(images)]
+        name = self._embedding_output()
+        parts = [
+            self._run(self.card.preprocess.normalize(fitted, self._room(len(fitted))), [name])[0]
+            for _, fitted in self._batches(images)
+        ]
         if parts:
             return np.concatenate([part.reshape(len(part), -1) for part in parts])
         shape = next(value.shape for value in self.session.get_outputs() if value.name == name)
         dim = shape[1] if len(shape) > 1 and isinstance(shape[1], int) else 0
         return np.empty((0, dim), np.float32)
 
-    def _batches(self, images: Source | Iterable[Source]) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Names of a few images and the network's input made of them, (B, 3, size, size)."""
+    def _embedding_output(self) -> str:
+        if name := self.card.embedding_output:
+            return name
+        raise ModelError(
+            f"{self.path}: this file gives no embedding; export the student again with 'kdedge export RUN'."
+        )
+
+    def _batches(self, images: Source | Iterable[Source]) -> Iterator[tuple[list[str], list[Image]]]:
+        """Names of a few images, and these at the network's size."""
         names: list[str] = []
         fitted: list[Image] = []
         for source in _sources(images):
-            pixels, name = _open(source)
+            image, name = self._load(source)
             names.append(name)
-            fitted.append(self.card.preprocess.fit(pixels))
+            fitted.append(image)
             if len(fitted) == self._chunk:
-                yield names, self.card.preprocess.normalize(np.stack(fitted))
+                yield names, fitted
                 names, fitted = [], []
         if fitted:
-            yield names, self.card.preprocess.normalize(np.stack(fitted))
+            yield names, fitted
 
-    def _predict(self, names: Sequence[str], batch: NDArray[np.float32], top: int) -> list[Prediction]:
-        probabilities = self.probabilities(batch)
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        return [
-            Prediction(name, tuple(self.card.labels[i] for i in order), tuple(float(row[i]) for i in order))
-            for name, row, order in zip(names, probabilities, best, strict=True)
-        ]
+    def _load(self, source: Source) -> tuple[Image, str]:
+        if isinstance(source, np.ndarray):
+            if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+                raise DataError(f"expected a uint8 RGB array of shape (H, W, 3), got {source.dtype} {source.shape}.")
+            return self.card.preprocess.fit(source), "array"
+        if isinstance(source, str | Path | bytes):
+            return self.card.preprocess.load(source), "bytes" if isinstance(source, bytes) else str(source)
+        raise DataError(f"expected a path, bytes or a uint8 RGB array, got {type(source).__name__}.")
+
+    def _room(self, images: int) -> NDArray[np.float32]:
+        """Memory of this thread for the network's input, used again and again: (images, 3, size, size)."""
+        room: NDArray[np.float32] | None = getattr(self._scratch, "room", None)
+        if room is None or len(room) < images:
+            size = self.card.preprocess.size
+            room = self._scratch.room = np.empty((images, 3, size, size), np.float32)
+        return room[:images]
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probabilities of the classes: those of a network that ends in a softmax as they are, else the softmax of its logits.
@@ -209,29 +286,40 @@ class Classifier:
             raise DataError(f"expected a batch of shape (B, 3, {size}, {size}), got {batch.shape}.")
         if not len(batch):
             return np.empty((0, classes), np.float32)
-        answer = self._run(np.ascontiguousarray(batch, np.float32), self._output)
-        if answer.shape != (len(batch), classes):
-            raise ModelError(f"{self.path}: it gave {answer.shape} for {len(batch)} images and {classes} labels.")
+        (answer,) = self._run(np.ascontiguousarray(batch, np.float32), [self._output])
+        self._check_answer(answer, len(batch))
+        return answer
+
+    def _check_answer(self, answer: NDArray[np.float32], images: int) -> None:
+        if answer.shape != (images, len(self.card.labels)):
+            raise ModelError(
+                f"{self.path}: it gave {answer.shape} for {images} images and {len(self.card.labels)} labels."
+            )
         if self.card.probability_output and (answer.min() < 0 or answer.max() > 1 + ROUNDING):
             raise ModelError(
                 f"{self.path}: its card says that {self._output!r} holds probabilities; it holds {answer.min():.3g} to "
                 f"{answer.max():.3g}, give it another card with 'kdedge card attach'."
             )
-        return answer
 
-    def _run(self, batch: NDArray[np.float32], output: str) -> NDArray[np.float32]:
-        """An output for a batch of any size; a file that fixes the number of images gets the last one again and again."""
+    def _run(self, batch: NDArray[np.float32], outputs: list[str]) -> list[NDArray[np.float32]]:
+        """Outputs for a batch of any size; a file that fixes the number of images gets the last one again and again."""
+        if (session := self.session) is None:
+            raise ModelError(f"{self.path}: this classifier was closed.")
         count, step = len(batch), self._fixed or len(batch)
         if missing := -count % step:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        parts = [
-            np.asarray(self.session.run([output], {self._given.name: batch[i : i + step]})[0], np.float32)
-            for i in range(0, len(batch), step)
-        ]
-        values = np.concatenate(parts)[:count] if len(parts) > 1 else parts[0][:count]
-        if not np.isfinite(values).all():
-            raise ModelError(f"{self.path}: the network gave values that are not finite; export it again.")
-        return values
+        try:
+            parts = [session.run(outputs, {self._given.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
+        except Exception as error:  # onnxruntime's errors have no common base but this one
+            first = str(error).strip().splitlines()[:1] or ["no reason given"]
+            raise ModelError(f"{self.path}: the network failed on {self.provider} ({first[0]}).") from error
+        found = []
+        for pieces in zip(*parts, strict=True):
+            values = np.asarray(np.concatenate(pieces)[:count] if len(pieces) > 1 else pieces[0][:count], np.float32)
+            if not np.isfinite(values).all():
+                raise ModelError(f"{self.path}: the network gave values that are not finite; export it again.")
+            found.append(values)
+        return found
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -247,16 +335,6 @@ def _sources(images: Source | Iterable[Source]) -> Iterable[Source]:
     if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim != 4):
         return [images]
     return images
-
-
-def _open(source: Source) -> tuple[Image, str]:
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-            raise DataError(f"expected a uint8 RGB array of shape (H, W, 3), got {source.dtype} {source.shape}.")
-        return source, "array"
-    if isinstance(source, str | Path | bytes):
-        return decode(source), "bytes" if isinstance(source, bytes) else str(source)
-    raise DataError(f"expected a path, bytes or a uint8 RGB array, got {type(source).__name__}.")
 
 
 def _fits(shape: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kdedge.data.folder import LabelledImages
 from kdedge.errors import DataError
-from kdedge.preprocess import Image, decode
+from kdedge.preprocess import Image
 from kdedge.progress import Progress
 from kdedge.runtime.classifier import Classifier
 
@@ -155,12 +155,12 @@ def evaluate(
         fitted: list[Image] = []
         for path, label in zip(data.paths[start : start + batch], data.labels[start : start + batch], strict=True):
             try:
-                fitted.append(classifier.card.preprocess.fit(decode(path)))
+                fitted.append(classifier.load(path))
                 labels.append(label)
             except DataError as error:
                 bad.append((str(path), str(error)))
         if fitted:
-            logits = classifier.logits(classifier.card.preprocess.normalize(np.stack(fitted)))
+            logits = classifier.logits(classifier.card.preprocess.normalize(fitted))
             guesses += logits.argmax(1).tolist()
         if progress:
             progress(min(start + batch, len(data)), len(data))

@@ -1,11 +1,14 @@
 """An onnxruntime session that uses the cores there really are and says plainly what is wrong with a file."""
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kdedge.errors import ModelError
+from kdedge.runtime.providers import EXECUTION, Peek, attempts, describe, peek, provider_of, with_options
+from kdedge.runtime.tensorrt_cache import has_engine
 
 __all__ = ["default_threads", "open_session", "usable_cores"]
 
@@ -13,19 +16,29 @@ MOST_THREADS = 4
 """Small networks gain nothing from more threads, and a device has other things to do."""
 
 
-def open_session(path: str | Path, threads: int | None = None) -> Any:
-    """Load an ONNX file for the CPU.
+def open_session(
+    path: str | Path,
+    threads: int | None = None,
+    *,
+    provider: str = "cpu",
+    allow_fallback: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Any:
+    """Load an ONNX file; :func:`kdedge.runtime.providers.provider_of` tells what the session was really made with.
 
     Args:
         path: the ``.onnx`` file.
         threads: threads inside an operator; None takes :func:`default_threads`.
+        provider: ``cpu``, ``cuda``, ``tensorrt``, ``xnnpack``, or ``auto``, see :func:`kdedge.runtime.providers.attempts`.
+        allow_fallback: whether the CPU may take over where the provider cannot be had.
+        say: told in one line what takes long, and what took over from what; None keeps silent.
 
     Returns:
-        An ``onnxruntime.InferenceSession``.
+        An ``onnxruntime.InferenceSession``. A run that fails on a GPU raises, it does not go on on the CPU.
 
     Raises:
-        ModelError: the file is missing, corrupt or too new for this onnxruntime, or both onnxruntime wheels are
-            installed.
+        ModelError: the file is missing, corrupt or too new for this onnxruntime; the provider cannot be had; or both
+            onnxruntime wheels are installed.
     """
     path = Path(path)
     if threads is not None and threads < 1:
@@ -35,24 +48,66 @@ def open_session(path: str | Path, threads: int | None = None) -> Any:
     _refuse_both_wheels()
     import onnxruntime
 
+    available = onnxruntime.get_available_providers() if provider != "cpu" else [EXECUTION["cpu"]]
+    seen: Peek | None = None
+    if EXECUTION["cuda"] in available or EXECUTION["tensorrt"] in available:
+        try:
+            seen = peek(path, onnxruntime)
+        except Exception as error:  # onnxruntime's errors have no common base but this one
+            raise ModelError(_what_is_wrong(path, str(error), onnxruntime.__version__)) from error
+    wanted = attempts(provider, available, allow_fallback, seen)
+    if say and provider not in ("auto", wanted[0]):
+        say(f"this onnxruntime has no {provider} (it has {describe(available)}); {wanted[0]} takes over")
+    for number, name in enumerate(wanted):
+        session, why = _create(path, name, threads or default_threads(), onnxruntime, seen, say)
+        if session is not None:
+            return session
+        if number + 1 < len(wanted) and say:
+            say(f"{name} cannot be had ({why}); {wanted[number + 1]} takes over")
+    raise ModelError(
+        f"{wanted[-1]} cannot be had ({why}); run 'kdedge doctor', choose another --provider, or let the CPU take over with "
+        "--allow-fallback."
+    )
+
+
+def _create(
+    path: Path, provider: str, threads: int, onnxruntime: Any, seen: Peek | None, say: Callable[[str], None] | None
+) -> tuple[Any | None, str]:
+    """A session made with the provider and nothing less, or why there is none."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or default_threads()
+    options.intra_op_num_threads = 1 if provider == "xnnpack" else threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    providers = with_options(provider, path, threads, onnxruntime, seen)
+    if provider == "tensorrt" and say:
+        folder = providers[0][1]["trt_engine_cache_path"]
+        if not has_engine(folder):
+            say(
+                f"TensorRT builds an engine for this file and GPU, which takes minutes the first time; kept in {folder}"
+            )
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base but this one
-        raise ModelError(_what_is_wrong(path, str(error), onnxruntime.__version__)) from error
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    except Exception as error:  # as above
+        if provider == "cpu":
+            raise ModelError(_what_is_wrong(path, str(error), onnxruntime.__version__)) from error
+        return None, _first(str(error))
+    if (given := provider_of(session)) != provider:
+        return None, f"onnxruntime took {given} instead; a library of {provider} is missing or too old"
+    return session, ""
 
 
 def _what_is_wrong(path: Path, message: str, runtime: str) -> str:
-    first = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    first = _first(message)
     if "IR version" in message or "opset" in message.lower():
         return f"{path}: the file is newer than this onnxruntime {runtime}; update onnxruntime ({first})"
     size = path.stat().st_size
     return (
         f"{path}: onnxruntime {runtime} cannot load this file of {size:,} bytes, it may be corrupt or cut off ({first})"
     )
+
+
+def _first(message: str) -> str:
+    return message.strip().splitlines()[0] if message.strip() else "no reason given"
 
 
 def _refuse_both_wheels() -> None:

@@ -1,5 +1,6 @@
 """The classifier: what it takes, what it gives, what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +239,61 @@ def test_public_names() -> None:
     assert kdedge.Classifier is Classifier
     assert kdedge.ModelCard is ModelCard
     assert set(kdedge.__all__) <= set(dir(kdedge))
+
+
+def test_embeddings_beside_the_answer(tmp_path: Path) -> None:
+    classifier = Classifier(write_two_outputs(tmp_path / "a.onnx"), threads=1)
+    pictures = noisy(11)
+    found = classifier.predict(pictures, embedding=True)
+    vectors = np.stack([one.embedding for one in found])
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, classifier.embeddings(pictures))
+    plain = classifier.predict(pictures)
+    assert plain == found, "an embedding is no part of what is compared"
+    assert plain[0].embedding is None
+    with pytest.raises(ModelError, match="gives no embedding"):
+        Classifier(write_color_model(tmp_path / "b.onnx")).predict(pictures, embedding=True)
+
+
+def test_fitted_images_go_in_as_they_are(classifier: Classifier, color_images: Path) -> None:
+    paths = sorted(color_images.rglob("*.png"))
+    fitted = [classifier.load(path) for path in paths]
+    assert fitted[0].shape == (16, 16, 3)
+    assert classifier.predict_fitted(fitted, [str(path) for path in paths]) == classifier.predict(paths)
+    assert classifier.predict_fitted(np.stack(fitted), top=1)[3].source == "array"
+    assert classifier.predict_fitted([]) == []
+    with pytest.raises(DataError, match=r"got \(8, 16, 3\)"):
+        classifier.predict_fitted([fitted[0], fitted[0][:8]])
+
+
+def test_closed_means_closed(color_model: Path) -> None:
+    with Classifier(color_model) as classifier:
+        assert len(classifier.predict(noisy(2))) == 2
+    for _ in range(2):
+        with pytest.raises(ModelError, match="was closed"):
+            classifier.predict(noisy(2))
+        classifier.close()
+
+
+def test_threads_share_one_classifier(tmp_path: Path) -> None:
+    """Each thread has its own memory for the input, whatever the size of its batches."""
+    classifier = Classifier(write_two_outputs(tmp_path / "a.onnx"), threads=1)
+    lots = [noisy(count) for count in (1, 2, 3, 5, 8, 13, 21, 34)]
+    wanted = [classifier.predict(lot, embedding=True) for lot in lots]
+    with ThreadPoolExecutor(len(lots)) as pool:
+        for _ in range(30):
+            found = list(pool.map(lambda lot: classifier.predict(lot, embedding=True), lots))
+            assert found == wanted
+            for ours, theirs in zip(found, wanted, strict=True):
+                for one, other in zip(ours, theirs, strict=True):
+                    np.testing.assert_array_equal(one.embedding, other.embedding)
+
+
+def test_a_network_that_fails_says_where(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def run(self, *given: object) -> None:
+            raise RuntimeError("CUDA out of memory\nat line 3")
+
+    monkeypatch.setattr(classifier, "session", Broken())
+    with pytest.raises(ModelError, match=r"failed on cpu \(CUDA out of memory\)"):
+        classifier.predict(noisy(1))
