@@ -12,6 +12,7 @@ from kdedge.cli.evaluate import evaluate
 from kdedge.cli.export import export
 from kdedge.cli.info import info
 from kdedge.cli.quickstart import quickstart
+from kdedge.cli.report import report
 
 __all__ = ["app"]
 
@@ -62,4 +63,5 @@ app.command(short_help="Say what a model file says about itself.")(info)
 app.add_typer(card.app, name="card")
 app.command(short_help="Score a model on labelled images.")(evaluate)
 app.command(short_help="Time a student beside its teacher.")(bench)
+app.command(short_help="One HTML page about a run.")(report)
 app.add_typer(paper.app, name="paper")

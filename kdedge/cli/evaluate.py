@@ -95,7 +95,8 @@ def _print_confusion(scores: "Scores") -> None:
     names = [score.name for score in scores.classes]
     width = max(len(name) for name in names)
     digits = max(4, len(str(scores.confusion.max())) + 1)
-    print("\nconfusion matrix (row: true class, column: predicted class, in the same order)")
-    print(" " * width + "".join(f"{number:>{digits}}" for number in range(1, len(names) + 1)))
+    places = len(str(len(names)))
+    print("\nconfusion matrix (row: true class; column: predicted class, by the number before its name)")
+    print(" " * (places + 2 + width) + "".join(f"{number:>{digits}}" for number in range(1, len(names) + 1)))
     for number, (name, row) in enumerate(zip(names, scores.confusion, strict=True), 1):
-        print(f"{name:<{width}}" + "".join(f"{count:>{digits}}" for count in row) + f"   {number}")
+        print(f"{number:>{places}}  {name:<{width}}" + "".join(f"{count:>{digits}}" for count in row))

@@ -8,6 +8,7 @@ import numpy as np
 from kdedge.preprocess import Image, decode
 from kdedge.quickstart.story import Story
 from kdedge.runtime.report import Mistake, ReportData, write_report
+from kdedge.runtime.run_reader import read_run
 
 __all__ = ["print_table", "table", "write_story_report"]
 
@@ -41,6 +42,7 @@ def write_story_report(story: Story) -> Path:
         mistakes=wrong,
         gallery=gallery,
         commands=[f"kdedge quickstart --seed {seed} --student {done.card.student}", *_next(story)],
+        run=read_run(story.run.path),
     )
     write_report(path, data)
     return path
@@ -58,6 +60,7 @@ def _next(story: Story) -> list[str]:
         f"kdedge classify {run}/data/test/{story.summary['classified']['truth']}",
         f"kdedge evaluate {run} {run}/data/test",
         f"kdedge bench {run}",
+        f"kdedge report {run} --open",
     ]
 
 

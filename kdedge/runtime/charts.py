@@ -182,17 +182,31 @@ def heat_map(title: str, labels: Sequence[str], counts: NDArray[np.int64]) -> Ma
                 transform=turn,
             )
         )
-    for i, j in np.ndindex(*counts.shape):
-        count, x, y = int(counts[i, j]), margin + cell * int(j), margin + cell * int(i)
-        shade = 0.1 + 0.4 * float(np.sqrt(count / whole[i])) if count else 0.0
+    lines = "".join(
+        f"M{margin:g} {margin + at:g}h{side:g}M{margin + at:g} {margin:g}v{side:g}" for at in _edges(cell, labels)
+    )
+    parts.append(el("path", d=lines, class_="lattice"))
+    for i, j in np.argwhere(counts > 0).tolist():
+        count, x, y = int(counts[i, j]), margin + cell * j, margin + cell * i
+        shade = 0.1 + 0.4 * float(np.sqrt(count / whole[i]))
         about = el("title", f"{labels[i]} taken for {labels[j]}: {count} of {int(whole[i])}")
-        box = _rect(
-            x + 0.5, y + 0.5, cell - 1, cell - 1, class_="cell right" if i == j else "cell", fill_opacity=f"{shade:.2f}"
-        )
-        parts.append(
-            el("g", about, box, _text(x + cell / 2, y + cell / 2 + 4, count, "count", "middle") if count else None)
-        )
+        box = _rect(x + 0.5, y + 0.5, cell - 1, cell - 1, class_="cell", fill_opacity=f"{shade:.2f}")
+        parts.append(el("g", about, box, _text(x + cell / 2, y + cell / 2 + 4, _brief(count, cell), "count", "middle")))
+    frame = "".join(
+        f"M{margin + at:g} {margin + at:g}h{cell:g}v{cell:g}h-{cell:g}z" for at in _edges(cell, labels)[:-1]
+    )
+    parts.append(el("path", d=frame, class_="right"))
     extent = margin + side + 2
     # As wide as reads well, narrower on a phone, but never so narrow that the letters vanish: then it scrolls.
     least = f"min-width:{0.8 * extent:.0f}px"
     return _svg(title, extent, join(parts), width=extent, class_="heat", style=f"width:{1.25 * extent:.0f}px;{least}")
+
+
+def _edges(cell: float, labels: Sequence[str]) -> list[float]:
+    return [cell * place for place in range(len(labels) + 1)]
+
+
+def _brief(count: int, cell: float) -> str:
+    """A count that fits into a cell: ``1.2k`` from where four digits would not."""
+    most = 9999 if cell > 24 else 999
+    return str(count) if count <= most else f"{count / 1e3:.0f}k" if count >= 9950 else f"{count / 1e3:.1f}k"

@@ -23,7 +23,7 @@ __all__ = [
 
 SPACE = "\u00a0"
 DASH = "–"
-VOID = frozenset({"br", "img", "meta"})
+VOID = frozenset({"br", "img", "meta", "wbr"})
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """What HTML forbids; lone surrogates come from file names that are not UTF-8."""
 
@@ -54,12 +54,28 @@ def join(parts: Iterable[Markup | None]) -> Markup:
     return Markup("".join(part for part in parts if part))
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], caption: object = None) -> Markup:
-    """A table that scrolls sideways where it must; the first cell of a row is its heading."""
-    top = el("thead", el("tr", *(el("th", cell, scope="col") for cell in head))) if head else None
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    caption: object = None,
+    label: str | None = None,
+    class_: str | None = None,
+) -> Markup:
+    """A table that scrolls sideways where it must; the first cell of a row is its heading.
+
+    Args:
+        label: what the table holds, for those who cannot see it; the caption, or the headings, by default.
+    """
+    spoken = (
+        label or (caption if isinstance(caption, str) else ", ".join(str(cell) for cell in head if cell)) or "table"
+    )
+    empty = el("td", class_="corner")  # a heading must not be empty
+    cells = (el("th", cell, scope="col") if str(cell) else empty for cell in head)
+    top = el("thead", el("tr", *cells)) if head else None
     body = (el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:])) for row in rows)
     about = el("caption", caption) if caption else None
-    return el("div", el("table", about, top, el("tbody", *body)), class_="wide", tabindex="0")
+    inside = el("table", about, top, el("tbody", *body), class_=class_)
+    return el("div", inside, class_="wide", tabindex="0", role="region", aria_label=spoken)
 
 
 def number(values: Mapping[str, Any], *keys: str) -> float | None:

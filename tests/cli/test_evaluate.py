@@ -9,6 +9,7 @@ def test_table(run_kdedge, color_model: Path, color_images: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "accuracy 1.0000 on 12 images" in done.stdout
     assert "confusion matrix" in done.stdout
+    assert "\n1  blue    4   0   0\n2  green   0   4   0\n3  red     0   0   4\n" in done.stdout
     for name in ("blue", "green", "red", "micro", "macro"):
         assert f"\n{name} " in done.stdout
 
