@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bench_laptop, common, paper, quickstart_seeds, readme_table, startup, students, zoo
+from benchmarks import bench_jetson, bench_laptop, common, paper, quickstart_seeds, readme_table, startup, students, zoo
 from kdedge.card import ModelCard
-from kdedge.errors import DataError
+from kdedge.errors import DataError, ModelError
 from kdedge.files import sha256_of
+from kdedge.runtime.bench import Plan
 from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.models import DEFAULT_ZOO
 from kdedge.training.config import DistillConfig, read_config, write_config
@@ -177,17 +178,67 @@ def test_readme_table(tmp_path: Path) -> None:
     assert "12.0 times faster and 24.7 times smaller" in text
 
 
-def test_bench_laptop(tmp_path: Path, color_model: Path) -> None:
-    options = ["--teacher-fp32", str(color_model), "--repeats", "2", "--threads", "1", "--results", str(tmp_path)]
-    page = bench_laptop.main([str(color_model), *options])
+BENCH = ["--repeats", "2", "--min-seconds", "0", "--threads", "1", "--processes", "1", "--no-sweep"]
+
+
+def test_bench_laptop(tmp_path: Path, color_model: Path, color_images: Path) -> None:
+    options = [
+        "--teacher-fp32",
+        str(color_model),
+        "--image",
+        str(color_images / "red/0.png"),
+        "--results",
+        str(tmp_path),
+    ]
+    page = bench_laptop.main([str(color_model), *BENCH, *options])
     data = json.loads(page.with_suffix(".json").read_text())
     assert [(row["model"], row["role"]) for row in data["rows"]] == [
         ("colors", "student"),
         (bench_laptop.TEACHER, "teacher"),
     ]
     assert {row["path"] for row in data["rows"]} == {"student.onnx"}
+    assert data["conditions"]["versions"]["kdedge"]
+    assert data["rows"][0]["cold_start"]["samples"]
+    assert data["overhead"]["pairs"] == 10
     assert page.name.startswith("laptop-")
     assert "# colors beside ResNet-50" in page.read_text()
+
+
+def test_bench_jetson_runs_on_a_gpu_or_not_at_all(tmp_path: Path, color_model: Path, monkeypatch) -> None:
+    import onnxruntime
+
+    options = [str(color_model), "--results", str(tmp_path)]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for provider in ("tensorrt", "cuda"):
+        with pytest.raises(ModelError, match=f"has no {provider} \\(it has cpu\\)"):
+            bench_jetson.main([*options, "--provider", provider])
+    assert not list(tmp_path.iterdir())
+
+
+def test_bench_jetson_makes_a_teacher_to_carry_over(tmp_path: Path, color_model: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bench_jetson, "TEACHER", "timm/resnet10t")
+    out = tmp_path / "teacher"
+    assert bench_jetson.main([str(color_model), "--make-teacher", str(out)]) == out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "resnet10t.fp16.onnx",
+        "resnet10t.fp32.onnx",
+        "resnet10t.int8.onnx",
+    ]
+    card = Classifier(out / "resnet10t.int8.onnx", 1).card
+    assert (card.preprocess.size, len(card.labels), card.target) == (16, 3, "jetson")
+
+
+def test_bench_jetson_measures_energy_and_engines(tmp_path: Path, color_model: Path, monkeypatch, capsys) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr(bench_jetson, "refuse", lambda provider: None)
+    monkeypatch.setattr(bench_jetson, "write", lambda given, plan: plans.append(plan) or tmp_path)
+    options = ["--teacher-fp32", str(color_model), "--teacher-fp16", str(color_model), "--threads", "1"]
+    bench_jetson.main([str(color_model), *options])
+    (plan,) = plans
+    assert (plan.provider, plan.engine_build, plan.energy) == ("tensorrt", True, True)
+    assert [(each.role, each.precision) for each in plan.candidates][1:] == [("teacher", "fp32"), ("teacher", "fp16")]
+    assert len(plan.sweep_threads) == 1
+    assert "this is no Jetson" in capsys.readouterr().err
 
 
 def test_startup(color_model: Path, color_images: Path, capfd) -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from kdedge.runtime.compare import Candidate, Comparison
+    from kdedge.runtime.bench import Plan
 
 __all__ = ["bench"]
 
-TEACHER = "torchvision/resnet50"
 SIZE = 224
 CLASSES = 1000
+BRIEF = "Latency, size and memory alone: no cold start, stages, overhead or energy."
 
 
 def bench(
@@ -22,150 +22,178 @@ def bench(
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help=f"Network to compare with, family/name, or 'none'.  [default: {TEACHER} if it can be made]"),
+        typer.Option(
+            help="Network to compare with, family/name, or 'none'.  [default: torchvision/resnet50 if it can be made]"
+        ),
     ] = None,
+    teacher_fp32: Annotated[
+        Path | None, typer.Option(help="The teacher as an fp32 ONNX file made elsewhere, for a device without torch.")
+    ] = None,
+    teacher_int8: Annotated[Path | None, typer.Option(help="The same in int8.")] = None,
+    teacher_fp16: Annotated[Path | None, typer.Option(help="The same in fp16, for a GPU.")] = None,
     student: Annotated[
         str | None, typer.Option(help="Time this untrained network, family/name, instead of a MODEL.")
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help=f"Pixels, for --student only.  [default: {SIZE}]")] = None,
+    provider: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, tensorrt or xnnpack, for all; auto is what classify takes.")
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; by default the cores there are, at most 4.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each network.")] = 100,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each network, at least.")] = 100,
+    min_seconds: Annotated[
+        float, typer.Option(min=0, help="Timed seconds of each network, at least; MLPerf asks for 600.")
+    ] = 0.0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Fresh processes of each network, for cold start and memory.")
+    ] = 3,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Throughput over images a run and threads, too.")] = False,
+    batches: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Images a run for --sweep.  [default: 1,2,4,8]")
+    ] = None,
+    threads_sweep: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Threads for --sweep.  [default: 1,2,4... up to the cores]")
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image for the stages, can be repeated.  [default: made-up JPEGs of 640x480 and 12 megapixels]"
+        ),
+    ] = None,
+    energy: Annotated[bool, typer.Option(help="Energy an image, where the machine has a counter.")] = True,
+    brief: Annotated[bool, typer.Option("--brief", help=BRIEF)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every sample.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write that JSON to this file, too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file, too.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Measure nothing; compare two files of --out.")
+    ] = None,
 ) -> None:
-    """Latency, throughput, file size and memory of a student beside its teacher, fp32 and int8.
+    """Latency, throughput, start-up, stages, memory, size and energy of a student beside its teacher, fp32 and int8.
 
-    All run in onnxruntime on the same threads, in turns, one image at a time; peak memory is that of a fresh process
-    for each. Networks named family/name are made here, untrained, which needs pip install 'kdedge[train]'.
+    All run in the same onnxruntime on the same provider and threads, in turns, one image at a time. Start-up and peak memory
+    are those of fresh processes. Networks named family/name are made here, untrained, which needs pip install
+    'kdedge[train]'. What disturbed the machine meanwhile is said as a warning.
 
     \b
     Examples:
       kdedge bench
-      kdedge bench runs/first --out bench.json
+      kdedge bench runs/first --out bench.json --markdown bench.md
+      kdedge bench runs/first --sweep --batches 1,8 --threads-sweep 1,2
+      kdedge bench student.int8.onnx --teacher-fp32 resnet50.fp32.onnx --teacher-int8 resnet50.int8.onnx --min-seconds 10
       kdedge bench --student timm/mobilenetv4_conv_small --teacher torchvision/resnet50 --size 224 --json
+      kdedge bench --compare before.json after.json
     """
+    if compare:
+        _compare(*compare)
+        return
     from kdedge.cli.progress import progress_bar
+    from kdedge.files import write_json, write_text
+    from kdedge.runtime.bench import run_bench
+    from kdedge.runtime.bench_table import as_markdown, as_text, bench_tables, notes
+
+    files = {"fp32": teacher_fp32, "int8": teacher_int8, "fp16": teacher_fp16}
+    counts = {"batches": _numbers("--batches", batches), "threads": _numbers("--threads-sweep", threads_sweep)}
+    plan = _plan(model, student, size, teacher, files, provider, threads)
+    plan = _scope(plan, repeats, min_seconds, processes, tuple(image or ()), energy, brief, sweep, counts)
+    found = run_bench(plan, progress_bar, lambda line: print(line, file=sys.stderr)).to_dict()
+    tables, said = bench_tables(found), notes(found)
+    if out:
+        write_json(out, found)
+    if markdown:
+        write_text(markdown, as_markdown(f"{found['rows'][0]['model']} on this machine", tables, said))
+    if as_json:
+        import json
+
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        print(as_text(tables, said))
+
+
+def _plan(
+    model: str | None,
+    student: str | None,
+    size: int | None,
+    teacher: str | None,
+    files: dict[str, Path | None],
+    provider: str,
+    threads: int | None,
+) -> "Plan":
+    """The files to time."""
+    from kdedge.cli.bench_networks import networks, teachers
     from kdedge.errors import ModelError
-    from kdedge.files import write_json
-    from kdedge.runtime.compare import compare
+    from kdedge.runtime.bench import Plan
+    from kdedge.runtime.bench_models import choose_files
+    from kdedge.runtime.providers import PROVIDERS
 
     if model and student:
         raise ModelError(f"either the model {model} or the network --student {student} can be timed, not both.")
+    if provider not in PROVIDERS:
+        raise ModelError(f"provider {provider!r} is not known; it is one of {', '.join(PROVIDERS)}.")
     if student:
         pixels, classes = size or SIZE, CLASSES
-        candidates = _networks(student, pixels, classes, "student")
+        provider = "cpu" if provider == "auto" else provider
+        candidates = networks(student, pixels, classes, "student", provider)
+        chosen = candidates[1].path  # the int8 file
     else:
-        candidates, pixels, classes = _files(model)
+        its = choose_files(model, provider, threads, lambda line: print(line, file=sys.stderr))
+        print(f"model: {its.card.name} ({its.card.precision}), {its.why}: {its.path}", file=sys.stderr)
+        pixels, classes = its.card.preprocess.size, len(its.card.labels)
         if size not in (None, pixels):
             raise ModelError(
                 f"--size {size} does not fit: this model takes {pixels} pixels; --size goes with --student."
             )
-    candidates += _teacher(teacher, pixels, classes)
-    with progress_bar("bench") as progress:
-        found = compare(candidates, pixels, threads, repeats, progress=progress)
-    if out:
-        write_json(out, found.to_dict())
-    if as_json:
-        import json
-
-        print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
-    else:
-        _print(found)
+        candidates, provider, chosen = list(its.candidates), its.provider, its.path
+    candidates += teachers(teacher, files, pixels, classes, provider)
+    return Plan(tuple(candidates), pixels, chosen, provider, threads)
 
 
-def _files(model: str | None) -> tuple[list["Candidate"], int, int]:
-    """A model file and its sibling of the other precision, if there is one; with its pixels and number of classes."""
-    from kdedge.runtime.classifier import Classifier
-    from kdedge.runtime.compare import Candidate
-    from kdedge.runtime.models import default_model
+def _scope(
+    plan: "Plan",
+    repeats: int,
+    min_seconds: float,
+    processes: int,
+    images: tuple[Path, ...],
+    energy: bool,
+    brief: bool,
+    sweep: bool,
+    counts: dict[str, tuple[int, ...]],
+) -> "Plan":
+    """How much to measure of them."""
+    from dataclasses import replace
 
-    path, why = default_model(model)
-    card = Classifier(path, 1).card
-    print(f"model: {card.name} ({card.precision}), {why}: {path}", file=sys.stderr)
-    stem = path.name.removesuffix(".onnx").removesuffix(".int8")
-    pair = [path.with_name(f"{stem}.onnx"), path.with_name(f"{stem}.int8.onnx")]
-    cards = {file: Classifier(file, 1).card for file in pair if file.is_file()} or {path: card}
-    files = [file for file, its in cards.items() if its.preprocess.size == card.preprocess.size]
-    candidates = [Candidate(card.name, cards[file].precision, file) for file in files]
-    return candidates, card.preprocess.size, len(card.labels)
+    from kdedge.runtime.bench_sweep import BATCHES, thread_counts
+
+    wanted = sweep or any(counts.values())
+    return replace(
+        plan,
+        model=None if brief else plan.model,
+        repeats=repeats,
+        min_seconds=min_seconds,
+        processes=0 if brief else processes,
+        images=images,
+        sweep_batches=(counts["batches"] or BATCHES) if wanted else (),
+        sweep_threads=(counts["threads"] or thread_counts()) if wanted else (),
+        energy=energy and not brief,
+    )
 
 
-def _teacher(teacher: str | None, size: int, classes: int) -> list["Candidate"]:
-    from kdedge.errors import KdedgeError
-
-    if teacher == "none":
-        return []
-    try:
-        return _networks(teacher or TEACHER, size, classes, "teacher")
-    except KdedgeError as error:
-        if teacher:
-            raise
-        print(f"no teacher beside it: {error}", file=sys.stderr)
-        return []
-
-
-def _networks(name: str, size: int, classes: int, role: str) -> list["Candidate"]:
-    from kdedge.cli.progress import progress_bar
+def _numbers(option: str, text: str | None) -> tuple[int, ...]:
     from kdedge.errors import ModelError
-    from kdedge.runtime.compare import Candidate
 
-    try:
-        from kdedge.export.networks import network_onnx
-
-        with progress_bar(f"make {name}") as progress:
-            files = {
-                precision: network_onnx(name, size, precision, classes, progress) for precision in ("fp32", "int8")
-            }
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"{name}: the network must be made here, which needs {error.name}: pip install 'kdedge[train]'."
-        ) from error
-    return [Candidate(name, precision, path, role=role) for precision, path in files.items()]
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ModelError(f"{option} is {text!r}; whole numbers above zero were expected, with commas between: 1,2,4.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _print(found: "Comparison") -> None:
-    head = (
-        "model",
-        "precision",
-        "MB",
-        "parameters",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "images/s",
-        "peak MB",
-        "faster",
-        "smaller",
-    )
-    table: list[tuple[str, ...]] = [head]
-    for row in found.rows:
-        time = row.latency
-        table.append(
-            (
-                row.candidate.model,
-                row.candidate.precision,
-                f"{row.bytes / 1e6:.2f}",
-                f"{row.parameters:,}" if row.parameters else "-",
-                *(f"{value:.2f}" for value in (time.p50_ms, time.p90_ms, time.p99_ms)),
-                f"{time.images_per_s:.1f}",
-                f"{row.peak_rss_mb:.0f}" if row.peak_rss_mb else "-",
-                *(f"{ratio:.1f}x" if ratio else "-" for ratio in (found.speedup(row), found.shrink(row))),
-            )
-        )
-    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-    for line in table:
-        left = f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}"
-        print(left + "".join(f"  {cell:>{width}}" for cell, width in zip(line[2:], widths[2:], strict=True)))
-    print(_conditions(found.conditions))
+def _compare(before: Path, after: Path) -> None:
+    from kdedge.runtime.bench_diff import bench_diff, read_bench_file
+    from kdedge.runtime.bench_table import as_text
 
-
-def _conditions(known: dict[str, Any]) -> str:
-    flags = " ".join(known["cpu_flags"])
-    return (
-        f"\n{known['cpu']} ({flags}), {known['threads']} of {known['cores_usable']} cores, "
-        f"onnxruntime {known['versions'].get('onnxruntime', '?')} ({', '.join(known['providers'])}), "
-        f"{known['size']} px, batch {known['batch']}, {known['repeats']} repeats; "
-        "faster and smaller: than the fp32 teacher"
-    )
+    found: list[dict[str, Any]] = [read_bench_file(path) for path in (before, after)]
+    table, differences = bench_diff(*found)
+    print(as_text([table], [f"Not the same: {line}." for line in differences]))

@@ -2,28 +2,54 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from kdedge import __version__
-from kdedge.runtime.session import usable_cores
+from kdedge.runtime.sensors import clocks, jetson, memory, power_mode, temperatures
+from kdedge.runtime.session import _quota, usable_cores
+from kdedge.runtime.tensorrt_cache import gpu_name, tensorrt_version
 
-__all__ = ["conditions"]
+__all__ = ["conditions", "runtime_build"]
 
-FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "neon", "asimd", "asimddp", "i8mm")
+FLAGS = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "amx_int8",
+    "neon",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 """Instruction sets that decide how fast int8 is."""
 
 
 def conditions() -> dict[str, Any]:
-    """The machine and the software, as plain JSON values; what cannot be found out is an empty string."""
+    """The machine and the software, as plain JSON values; what cannot be found out is empty or null.
+
+    onnxruntime is not loaded for it: see :func:`runtime_build`.
+    """
+    known = clocks()
+    cores = _quota()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cpu_flags": _flags(),
         "cores_usable": usable_cores(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cores_cgroup": cores if isfinite(cores) else None,
+        "governor": known.get("governor", ""),
+        "clocks": known,
+        "power_mode": power_mode(),
+        "jetson": jetson(),
+        "temperatures": temperatures(),
+        "memory": memory(),
         "os": platform.platform(),
         "machine": platform.machine(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -33,6 +59,21 @@ def conditions() -> dict[str, Any]:
             **{name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "numpy") if _version(name)},
         },
     }
+
+
+def runtime_build(providers: Iterable[str]) -> dict[str, str]:
+    """How onnxruntime was built and, where one of ``providers`` is a GPU's, which GPU and which TensorRT it found."""
+    import onnxruntime
+
+    found = {"onnxruntime": str(onnxruntime.get_build_info())}
+    used = set(providers)
+    if used & {"cuda", "tensorrt"}:
+        found["gpu"] = gpu_name()
+        if cuda := str(getattr(onnxruntime, "cuda_version", "")):
+            found["cuda"] = cuda
+    if "tensorrt" in used:
+        found["tensorrt"] = tensorrt_version()
+    return found
 
 
 def _cpu() -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdedge.errors import ModelError
-from kdedge.runtime.latency import BLOCK, SETTLE, Latency, measure
+from kdedge.runtime.latency import BLOCK, LEAST_SETTLE, SETTLE, Latency, measure
 
 
 class Clock:
@@ -49,6 +49,47 @@ def test_percentiles() -> None:
     found = Latency(samples)
     assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((51.0, 91.0, 100.0))
     assert found.images_per_s == pytest.approx(1000.0 / 51.0)
+    assert found.mean_ms == pytest.approx(51.0)
+    assert found.seconds == pytest.approx(101 * 51.0 / 1000)
+
+
+def test_time_is_filled_by_longer_blocks() -> None:
+    clock = Clock()
+    runs = {"slow": lambda: clock.run("slow", 50.0), "fast": lambda: clock.run("fast", 1.0)}
+    found = measure(runs, repeats=30, warmup=4, batch={"slow": 1, "fast": 8}, clock=lambda: clock.now, min_seconds=3.0)
+    assert len(found["slow"].samples_ms) == 60
+    assert len(found["fast"].samples_ms) == 3000
+    assert found["fast"].batch == 8
+    assert found["fast"].images_per_s == pytest.approx(8000.0)
+    turns = [name for name, before in zip(clock.calls, [None, *clock.calls], strict=False) if name != before]
+    assert turns == ["slow", "fast"] * 3  # warm-up, then three rounds, the second the other way round
+
+
+def test_time_is_filled_where_the_guess_was_too_low() -> None:
+    clock = Clock()
+    paces = iter([10.0] * 4 + [1.0] * 10_000)  # slow while warming up
+    found = measure(
+        {"a": lambda: clock.run("a", next(paces)), "b": lambda: clock.run("b", 5.0)},
+        repeats=10,
+        warmup=4,
+        clock=lambda: clock.now,
+        min_seconds=0.5,
+    )
+    assert all(0.5 <= time.seconds < 0.6 for time in found.values())
+
+
+def test_tiny_networks_change_places_seldom() -> None:
+    clock = Clock()
+    runs = {name: lambda name=name: clock.run(name, 0.01) for name in "ab"}
+    found = measure(runs, repeats=5, warmup=2, clock=lambda: clock.now, min_seconds=0.2)
+    assert all(20_000 <= len(time.samples_ms) < 20_010 for time in found.values())  # rounding may ask for one more
+    assert sum(name != before for name, before in zip(clock.calls[1:], clock.calls, strict=False)) <= 5
+
+
+def test_slow_networks_settle_for_a_tenth_of_a_second() -> None:
+    clock = Clock()
+    measure({"a": lambda: clock.run("a", 60.0)}, repeats=BLOCK, warmup=SETTLE, clock=lambda: clock.now)
+    assert len(clock.calls) == SETTLE + LEAST_SETTLE + BLOCK
 
 
 def test_nothing_to_do_is_refused() -> None:
