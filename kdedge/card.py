@@ -32,6 +32,7 @@ KINDS: dict[str, type] = {
     "quantization": dict,
     "fusion": dict,
     "guard": dict,
+    "rejection": dict,
     "provenance": dict,
     "expects": str,
     "licence": str,
@@ -61,6 +62,8 @@ class ModelCard:
         quantization: calibration method, share of int8 convolutions and the like; empty for fp32.
         fusion: which layers run in int8, read from the graph onnxruntime executes; empty for fp32.
         guard: what the int8 file was allowed to lose against fp32, and what it lost; empty for fp32.
+        rejection: the threshold below which an image is of no class, how it was found and what it lets pass, see
+            :mod:`kdedge.runtime.calibration`; empty if it was not measured.
         provenance: versions, command, date, hashes.
         expects: what an image has to show, in words (``aligned face crops``); empty for any image.
         licence: licence of the weights, in words.
@@ -82,6 +85,7 @@ class ModelCard:
     quantization: Mapping[str, Any] = field(default_factory=dict)
     fusion: Mapping[str, Any] = field(default_factory=dict)
     guard: Mapping[str, Any] = field(default_factory=dict)
+    rejection: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     expects: str = ""
     licence: str = ""

@@ -20,6 +20,8 @@ SIZE = 16
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the caches of whoever runs it."""
     monkeypatch.setenv("KDEDGE_CACHE", str(tmp_path / "kdedge-cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "kdedge-data"))
+    monkeypatch.delenv("KDEDGE_GALLERY", raising=False)
     monkeypatch.delenv("KDEDGE_MODEL", raising=False)
     monkeypatch.delenv("KDEDGE_MAX_PIXELS", raising=False)
     cv2.setNumThreads(1)

@@ -27,7 +27,24 @@ def test_light(module: str, tmp_path: Path) -> None:
     assert not loaded_after(f"import {module}", tmp_path) & HEAVY
 
 
-@pytest.mark.parametrize("module", ["classifier", "compare", "evaluate", "latency", "memory", "models", "session"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "bench",
+        "classifier",
+        "compare",
+        "doctor",
+        "evaluate",
+        "gallery_file",
+        "latency",
+        "memory",
+        "models",
+        "pipeline",
+        "power",
+        "sensors",
+        "session",
+    ],
+)
 def test_runtime_needs_no_torch(module: str, tmp_path: Path) -> None:
     assert not loaded_after(f"import kdedge.runtime.{module}", tmp_path) & TRAINING
 

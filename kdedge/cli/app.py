@@ -4,15 +4,18 @@ from typing import Annotated
 
 import typer
 
-from kdedge.cli import card, data, paper, teacher, train, train_meta
+from kdedge.cli import card, data, gallery, paper, teacher, train, train_meta
 from kdedge.cli.bench import bench
 from kdedge.cli.classify import classify
 from kdedge.cli.distill import distill
+from kdedge.cli.doctor import doctor
+from kdedge.cli.enroll import enroll
 from kdedge.cli.evaluate import evaluate
 from kdedge.cli.export import export
 from kdedge.cli.info import info
 from kdedge.cli.quickstart import quickstart
 from kdedge.cli.report import report
+from kdedge.cli.serve import serve
 
 __all__ = ["app"]
 
@@ -59,9 +62,13 @@ train_meta.register(train.app)
 app.add_typer(train.app, name="train")
 app.command()(export)
 app.command()(classify)
+app.command(short_help="Add a class to a model on the device, without training.")(enroll)
+app.add_typer(gallery.app, name="gallery")
 app.command(short_help="Say what a model file says about itself.")(info)
 app.add_typer(card.app, name="card")
 app.command(short_help="Score a model on labelled images.")(evaluate)
 app.command(short_help="Time a student beside its teacher.")(bench)
+app.command(short_help="Answer requests over HTTP, with a web page.")(serve)
+app.command(short_help="What this machine can run, and what is wrong with it.")(doctor)
 app.command(short_help="One HTML page about a run.")(report)
 app.add_typer(paper.app, name="paper")

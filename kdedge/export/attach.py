@@ -147,6 +147,7 @@ def _of_another_file(card: ModelCard, model: onnx.ModelProto, path: Path) -> Mod
         quantization={},
         fusion={},
         guard={},
+        rejection={},
         outputs={},
         input={},
         provenance={**card.provenance, **_made(model, path)},

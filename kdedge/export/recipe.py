@@ -22,6 +22,7 @@ from kdedge.export.outputs import Outputs
 from kdedge.export.pictures import Pictures
 from kdedge.export.place import Files, place, refuse_existing
 from kdedge.export.quantize import check_method
+from kdedge.export.rejection import Known, with_prototypes
 from kdedge.export.result import ExportResult, Written
 from kdedge.export.targets import Target, target_for
 from kdedge.export.validate import refuse_broken, validate
@@ -116,6 +117,7 @@ def export_network(
     calibration: Pictures | None,
     heldout: NDArray[np.uint8],
     labels: Labels | None = None,
+    known: Known | None = None,
     options: ExportOptions | None = None,
     bars: Bars = no_bars,
 ) -> ExportResult:
@@ -128,6 +130,7 @@ def export_network(
         calibration: images for int8, not the held-out ones.
         heldout: images to compare on, fitted RGB, uint8, (N, size, size, 3), never trained on.
         labels: (N,) index of each held-out image's class, -1 where it is not known.
+        known: labelled training images, for prototypes of the classes; None takes the labelled held-out ones.
 
     Raises:
         RunError: a file exists and may not be replaced.
@@ -140,22 +143,29 @@ def export_network(
         raise ExportError("an export needs held-out images to verify it on, none were given.")
     if options.int8 and not (calibration is not None and len(calibration)):
         raise ExportError("int8 needs calibration images, none were given.")
-    known = np.full(len(heldout), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
+    truth = np.full(len(heldout), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
     files, pre = options.files(folder), network.card.preprocess
     with TemporaryDirectory(prefix="kdedge-") as name:
         work = Path(name)
-        made = [_fp32(network, work / "fp32.onnx", files, heldout, options.target, bars)]
+
+        def told(path: Path, card: ModelCard) -> ModelCard:
+            """The card, written into its file together with the prototypes that this file makes."""
+            card = with_prototypes(path, card, known, heldout, truth)
+            write_card(path, card)
+            return card
+
+        made = [_fp32(network, work / "fp32.onnx", files, heldout, options.target, told, bars)]
         reference = onnx_outputs(made[0].source, heldout, pre)
         if options.float16:
-            made.append(_float16(made[0], work / "fp16.onnx", files, heldout, reference, options.target))
+            made.append(_float16(made[0], work / "fp16.onnx", files, heldout, reference, options.target, told))
         int8: Int8 | None = None
         if options.int8 and calibration is not None:
-            judge = Judge(heldout, known, reference, pre)
+            judge = Judge(heldout, truth, reference, pre)
             method = check_method(options.method)
             int8 = make_int8(made[0].source, work, calibration, judge, method, options.target, options.limits, bars)
             if int8.guarded.path:
                 card = int8_card(made[0].card, made[0].source, files.fp32.name, int8, judge)
-                write_card(int8.guarded.path, card)
+                card = told(int8.guarded.path, card)
                 made.append(
                     _Made(int8.guarded.path, files.int8, card, int8.guarded.taken.found.parity, files.fp32.name)
                 )
@@ -171,7 +181,15 @@ def export_network(
     )
 
 
-def _fp32(network: Network, path: Path, files: Files, heldout: NDArray[np.uint8], target: Target, bars: Bars) -> _Made:
+def _fp32(
+    network: Network,
+    path: Path,
+    files: Files,
+    heldout: NDArray[np.uint8],
+    target: Target,
+    told: Callable[[Path, ModelCard], ModelCard],
+    bars: Bars,
+) -> _Made:
     with bars("Writing fp32") as progress:
         progress(0, 2)
         network.write(path, target)
@@ -183,20 +201,24 @@ def _fp32(network: Network, path: Path, files: Files, heldout: NDArray[np.uint8]
             )
         close = compare(network.outputs(heldout), found)
         check_fp32(close)
-        card = fp32_card(network.card, path, target, close, network.name, network.made)
-        write_card(path, card)
+        card = told(path, fp32_card(network.card, path, target, close, network.name, network.made))
         progress(2, 2)
     return _Made(path, files.fp32, card, close, network.name)
 
 
 def _float16(
-    fp32: _Made, path: Path, files: Files, heldout: NDArray[np.uint8], reference: Outputs, target: Target
+    fp32: _Made,
+    path: Path,
+    files: Files,
+    heldout: NDArray[np.uint8],
+    reference: Outputs,
+    target: Target,
+    told: Callable[[Path, ModelCard], ModelCard],
 ) -> _Made:
     write_float16(fp32.source, path, target)
     close = compare(reference, onnx_outputs(path, heldout, fp32.card.preprocess))
     check_float16(close)
-    card = float16_card(fp32.card, fp32.source, files.fp32.name, close)
-    write_card(path, card)
+    card = told(path, float16_card(fp32.card, fp32.source, files.fp32.name, close))
     return _Made(path, files.fp16, card, close, files.fp32.name)
 
 

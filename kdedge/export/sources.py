@@ -21,6 +21,7 @@ from kdedge.export.graph import clean
 from kdedge.export.inference import onnx_outputs, torch_outputs
 from kdedge.export.pictures import Pictures
 from kdedge.export.recipe import ExportOptions, Labels, Network, check_options, export_network
+from kdedge.export.rejection import Known
 from kdedge.export.result import ExportResult
 from kdedge.export.targets import Target
 from kdedge.export.to_onnx import export_fp32, fix_batch, with_opset
@@ -33,6 +34,7 @@ __all__ = ["ForeignOptions", "export_foreign", "export_run", "export_student"]
 
 _CALIBRATION_IMAGES = 300
 _HELDOUT_IMAGES = 500
+_KNOWN_IMAGES = 2000
 
 
 def export_student(
@@ -43,6 +45,7 @@ def export_student(
     calibration: Pictures | NDArray[np.uint8] | None,
     heldout: NDArray[np.uint8],
     labels: Labels | None = None,
+    known: Known | None = None,
     options: ExportOptions | None = None,
     checkpoint: Path | None = None,
     bars: Bars = no_bars,
@@ -52,8 +55,8 @@ def export_student(
     Args:
         student: images (B, 3, size, size) to logits (B, classes).
         card: labels, preprocessing and scores; completed here and stored in each file.
-        folder, calibration, heldout, labels, options: see :func:`kdedge.export.recipe.export_network`; arrays hold fitted
-            RGB images, uint8, (N, size, size, 3).
+        folder, calibration, heldout, labels, known, options: see :func:`kdedge.export.recipe.export_network`; arrays hold
+            fitted RGB images, uint8, (N, size, size, 3).
         checkpoint: the file the weights were read from; its hash goes into the card.
 
     Raises:
@@ -69,7 +72,7 @@ def export_student(
     network = Network(card, write, lambda images: torch_outputs(student, images, pre), "torch", made)
     pictures = Pictures(calibration, pre) if isinstance(calibration, np.ndarray) else calibration
     return export_network(
-        network, folder, calibration=pictures, heldout=heldout, labels=labels, options=options, bars=bars
+        network, folder, calibration=pictures, heldout=heldout, labels=labels, known=known, options=options, bars=bars
     )
 
 
@@ -98,6 +101,7 @@ def export_run(run: Path, options: ExportOptions | None = None, bars: Bars = no_
         calibration=Pictures.from_paths(training, pre, _CALIBRATION_IMAGES),
         heldout=_load(unseen, pre),
         labels=labels,
+        known=_known(loaded),
         options=options,
         checkpoint=loaded.checkpoint,
         bars=bars,
@@ -220,10 +224,19 @@ def _images(loaded: LoadedRun) -> tuple[list[Path], list[Path], list[int]]:
     return training, [unseen[row] for row in rows], [labels[row] for row in rows]
 
 
-def _spaced(rows: Sequence[int], most: int) -> list[int]:
-    if not rows or most < 1:
+def _known(loaded: LoadedRun) -> Known | None:
+    """Labelled training images, as many of each class where there are too many; None if the run did not note labels."""
+    labels = np.asarray(loaded.calibration_labels, np.int64)
+    each = max(1, _KNOWN_IMAGES // len(loaded.card.labels))
+    rows = [row for label in range(len(loaded.card.labels)) for row in _spaced(np.flatnonzero(labels == label), each)]
+    pictures = Pictures([loaded.calibration[row] for row in rows], loaded.card.preprocess)
+    return Known(pictures, labels[rows]) if rows else None
+
+
+def _spaced(rows: Sequence[int] | NDArray[np.int64], most: int) -> list[int]:
+    if not len(rows) or most < 1:
         return []
-    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=int))]
+    return [int(rows[i]) for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=int))]
 
 
 def _load(paths: Sequence[Path], preprocess: Preprocess) -> NDArray[np.uint8]:

@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdedge.export.guard import Limits
+from kdedge.export.pictures import Pictures
 from kdedge.export.recipe import ExportOptions
+from kdedge.export.rejection import Known
 from kdedge.export.result import ExportResult
 from kdedge.export.sources import export_student
 from kdedge.progress import Bars
@@ -30,6 +32,9 @@ EXPECTS = f"aligned face crops of {CROP} px"
 def export_demo(done: Distilled, run: Run, seed: int, bars: Bars, say: Say) -> ExportResult:
     """Both files; an int8 file that misses its limits is shown all the same, with a word about it."""
 
+    train = done.material.train
+    known = Known(Pictures(train.images, done.card.preprocess), train.labels) if train else None
+
     def export(limits: Limits) -> ExportResult:
         return export_student(
             done.student,
@@ -38,6 +43,7 @@ def export_demo(done: Distilled, run: Run, seed: int, bars: Bars, say: Say) -> E
             calibration=_calibration(done, seed),
             heldout=done.material.heldout_images(),
             labels=done.material.heldout_labels(),
+            known=known,
             options=ExportOptions(limits=limits, overwrite=True),
             checkpoint=run.best,
             bars=bars,

@@ -170,7 +170,7 @@ def _settings(config: QuickstartConfig, run: Run, data: DemoData, teacher: Path)
 def _evaluate(exported: ExportResult, data: DemoData) -> tuple[Evaluation, Evaluation, list[Prediction], list[str]]:
     assert exported.int8 is not None
     test = class_folders(data.test, exported.card.labels)
-    with_int8 = Classifier(exported.int8.path)
+    with_int8 = Classifier(exported.int8.path, unknown="never")
     fp32, int8 = (evaluate(model, test) for model in (Classifier(exported.fp32.path), with_int8))
     predictions = with_int8.predict(list(test.paths), top=3)
     return fp32, int8, predictions, [test.classes[label] for label in test.labels]

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from kdedge.preprocess import Image
 from kdedge.runtime.prediction import Prediction
 from kdedge.runtime.providers import provider_of
 from kdedge.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from kdedge.runtime.decide import Decider
+    from kdedge.runtime.gallery import Gallery
+    from kdedge.runtime.prototypes import Prototypes
 
 __all__ = ["Classifier", "Prediction", "Source", "softmax"]
 
@@ -40,6 +45,9 @@ class Classifier:
         threads: threads of onnxruntime; None uses the cores there are, at most 4.
         provider: ``auto``, ``cpu``, ``cuda``, ``tensorrt`` or ``xnnpack``; see :func:`kdedge.runtime.providers.attempts`.
         allow_fallback: whether the CPU may take over where ``provider`` cannot be had, which is an error otherwise.
+        gallery: classes that were enrolled for this file, see :func:`kdedge.runtime.gallery_file.find_gallery`.
+        unknown: below which score an image is unknown: ``auto`` takes the threshold of the gallery, else that of the card
+            where it may be applied; ``never``, or a number.
         say: told in one line what takes long, and what took over; None keeps silent.
 
     Attributes:
@@ -48,6 +56,7 @@ class Classifier:
         session: the ``onnxruntime.InferenceSession``.
         provider: what it was really made with: ``cpu``, ``cuda``, ``tensorrt`` or ``xnnpack``.
         providers: onnxruntime's names of these, in order of preference.
+        labels: those of the card, then the enrolled ones: all that :meth:`predict` may answer.
 
     Raises:
         ModelError: the file cannot be loaded, its input and output are not those its card speaks of, or the provider cannot
@@ -62,6 +71,8 @@ class Classifier:
         *,
         provider: str = "auto",
         allow_fallback: bool = False,
+        gallery: "Gallery | None" = None,
+        unknown: str | float = "auto",
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.path = Path(path)
@@ -70,6 +81,8 @@ class Classifier:
         self.providers = tuple(self.session.get_providers())
         self.card = ModelCard.from_metadata(self.session.get_modelmeta().custom_metadata_map, self.path)
         self._check()
+        self.gallery = gallery
+        self._decider = self._decides(unknown)
         declared = self._given.shape[0]
         self._fixed = declared if isinstance(declared, int) else self.card.batch
         # of several images at once where the file fixes their number: whole runs
@@ -88,6 +101,33 @@ class Classifier:
         """Free the network; whoever classifies afterwards gets a ModelError. Closing twice does no harm."""
         self.session = None
         self._scratch = threading.local()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All classes an answer may name."""
+        return self._decider.labels if self._decider else self.card.labels
+
+    @property
+    def prototypes(self) -> "Prototypes | None":
+        """Those of the trained classes that the file holds; None in files that hold none."""
+        from kdedge.runtime.prototypes import PROTOTYPES_KEY, decoded
+
+        text = self.session.get_modelmeta().custom_metadata_map.get(PROTOTYPES_KEY)
+        return decoded(text, str(self.path)) if text else None
+
+    def _decides(self, unknown: str | float) -> "Decider | None":
+        """What decides beside the head; nothing is loaded, decoded or hashed where the head alone does."""
+        if self.gallery is None and (
+            unknown == "never" or (unknown == "auto" and not self.card.rejection.get("applied"))
+        ):
+            return None
+        from kdedge.runtime.decide import decider
+
+        if self.gallery is not None:
+            from kdedge.files import sha256_of
+
+            self.gallery.check(sha256_of(self.path), self.path)
+        return decider(self.card, self.prototypes, self.gallery, unknown, self.path)
 
     def _check(self) -> None:
         """Find the tensors that the card speaks of; ModelError if they are not those of the file."""
@@ -164,21 +204,28 @@ class Classifier:
         if not len(fitted):
             return []
         batch = self.card.preprocess.normalize(fitted, self._room(len(fitted)))
-        outputs = [self._output, self._embedding_output()] if embedding else [self._output]
+        decider = self._decider
+        outputs = [self._output, self._embedding_output()] if embedding or decider else [self._output]
         answer, *rest = self._run(batch, outputs)
         self._check_answer(answer, len(fitted))
         probabilities = answer.astype(np.float64) if self.card.probability_output else softmax(answer)
         vectors = rest[0].reshape(len(fitted), -1) if rest else None
-        labels = self.card.labels
+        labels, scores, bound = self.labels, None, None
+        if decider and vectors is not None:
+            probabilities, scores = decider(probabilities, vectors)
+            bound = decider.threshold
         found = []
         for place, row in enumerate(probabilities):
             best = (-row).argsort(kind="stable")[:top].tolist()
+            score = None if scores is None or bound is None else float(scores[place])
             found.append(
                 Prediction(
                     names[place] if names else "array",
                     tuple([labels[i] for i in best]),
                     tuple(row[best].tolist()),
-                    embedding=None if vectors is None else vectors[place],
+                    unknown=score is not None and bound is not None and score < bound,
+                    score=score,
+                    embedding=vectors[place] if embedding and vectors is not None else None,
                 )
             )
         return found

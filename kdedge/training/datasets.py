@@ -88,6 +88,13 @@ class Material:
         """Images that are trained on, labelled ones first."""
         return self._paths(held=False)
 
+    def trained_labels(self) -> list[int]:
+        """Index of the class of each of these, -1 of transfer images."""
+        aside = set(self.held_train.tolist())
+        own = self.train.labels.tolist() if self.train else []
+        found = [label for index, label in enumerate(own) if index not in aside]
+        return found + [-1] * (len(self.trained_paths()) - len(found))
+
     def heldout_paths(self) -> list[Path]:
         """Images that measure the regression."""
         return self._paths(held=True) + (self.val.paths if self.val else [])

@@ -230,7 +230,9 @@ def _distill(
     card = distill_card(run, config, material, student, preprocess, scores, verdict.words, trained.steps, variant)
     if engine.main:
         save_weights(run.best, student, {"step": trained.steps, **scores})
-        run.write_images(material.trained_paths(), material.heldout_paths(), material.heldout_labels())
+        run.write_images(
+            material.trained_paths(), material.heldout_paths(), material.heldout_labels(), material.trained_labels()
+        )
         run.write_card(card)
         journal.draw(verdict)
     engine.wait()

@@ -108,7 +108,8 @@ def fit(
         run, config, classes, trained, preprocess, scores, variant, done.trained.steps, len(parts.train.paths)
     )
     val = parts.val
-    run.write_images(parts.train.paths, val.paths if val else [], val.labels.tolist() if val else None)
+    known = parts.train.labels.tolist()
+    run.write_images(parts.train.paths, val.paths if val else [], val.labels.tolist() if val else None, known)
     run.write_card(card)
     draw_fit_curves(run.history(), run.path / "curves.png", title=f"{config.network}, {config.method}")
     return Fit(run, card, trained, scores)

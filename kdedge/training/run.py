@@ -127,17 +127,25 @@ class Run:
         """card.json"""
         write_json(self.card, card.to_dict())
 
-    def write_images(self, trained: list[Path], heldout: list[Path], labels: Sequence[int] | None = None) -> None:
+    def write_images(
+        self,
+        trained: list[Path],
+        heldout: list[Path],
+        labels: Sequence[int] | None = None,
+        trained_labels: Sequence[int] | None = None,
+    ) -> None:
         """images.json
 
         Args:
             labels: index of the class of each held-out image whose label chose nothing and fitted nothing, -1 for others.
+            trained_labels: index of the class of each image that was trained on, -1 for others.
         """
         resolved = {"trained": trained, "heldout": heldout}
         listed: dict[str, list[str] | list[int]] = {
             key: [str(path.resolve()) for path in paths] for key, paths in resolved.items()
         }
         listed["heldout_labels"] = [int(label) for label in (labels if labels is not None else [-1] * len(heldout))]
+        listed["trained_labels"] = [int(label) for label in (trained_labels or [-1] * len(trained))]
         write_json(self.images, listed)
 
 
@@ -149,6 +157,7 @@ class LoadedRun:
         calibration: images that were trained on (labelled ones first).
         heldout: images that were never trained on and are not of the test set.
         heldout_labels: index of the class of each of these, -1 where it is not known.
+        calibration_labels: likewise of the images that were trained on; -1 in runs of before.
     """
 
     path: Path
@@ -158,6 +167,7 @@ class LoadedRun:
     heldout: list[Path]
     checkpoint: Path
     heldout_labels: list[int] = field(default_factory=list)
+    calibration_labels: list[int] = field(default_factory=list)
 
 
 def load_run(path: str | Path) -> LoadedRun:
@@ -190,8 +200,9 @@ def load_run(path: str | Path) -> LoadedRun:
         images = json.loads(run.images.read_text(encoding="utf-8"))
         trained, heldout = ([Path(name) for name in images[key]] for key in ("trained", "heldout"))
         labels = [int(label) for label in images.get("heldout_labels") or [-1] * len(heldout)]
-        if len(labels) != len(heldout):
+        known = [int(label) for label in images.get("trained_labels") or [-1] * len(trained)]
+        if len(labels) != len(heldout) or len(known) != len(trained):
             raise ValueError("labels of another number of images")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run.images}: not the list of images of a run; distil again.") from error
-    return LoadedRun(run.path, card, student.eval(), trained, heldout, run.best, labels)
+    return LoadedRun(run.path, card, student.eval(), trained, heldout, run.best, labels, known)

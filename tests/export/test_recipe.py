@@ -232,7 +232,7 @@ def _run(tmp_path: Path, pictures: NDArray[np.uint8], **more: Any) -> SimpleName
     run = tmp_path / "run"
     run.mkdir()
     (run / "best.safetensors").write_bytes(b"weights")
-    found = {"path": run, "calibration": paths, "heldout": [], "heldout_labels": []}
+    found = {"path": run, "calibration": paths, "heldout": [], "heldout_labels": [], "calibration_labels": []}
     return SimpleNamespace(**{**found, "checkpoint": run / "best.safetensors", **more})
 
 

@@ -1,0 +1,1 @@
+"""``kdedge serve``: a classifier behind HTTP. Needs the extra ``serve``, except for :mod:`kdedge.runtime.server.settings`."""

@@ -1,0 +1,274 @@
+"""The bounded queue and the threads behind it: decoding, then the network for all images that wait at that moment."""
+
+import asyncio
+import math
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from kdedge.errors import DataError
+from kdedge.preprocess import Image
+from kdedge.runtime.classifier import Classifier
+from kdedge.runtime.prediction import Prediction
+from kdedge.runtime.server.errors import Problem
+from kdedge.runtime.server.images import check_image
+from kdedge.runtime.server.metrics import Metrics
+from kdedge.runtime.server.settings import Settings
+from kdedge.runtime.server.upload import Upload
+
+__all__ = ["Engine", "Job", "warm_up"]
+
+FORGET = 0.05
+"""Weight of the last run in the running mean of seconds an image."""
+
+LONGEST_RETRY = 60
+
+STUCK = 2
+"""Time limits of a request after which a server that finished no image counts as stuck."""
+
+
+@dataclass(eq=False)
+class Job:
+    """An image on its way through the threads.
+
+    Attributes:
+        data: the file; emptied once it is decoded.
+        result: a prediction, or why there is none; None as long as it is on its way.
+        dropped: set when nobody waits for it any more; threads pass it over.
+        waited, decoding, inference: seconds it spent in queues, in its decoder, and in the run of the network it was in.
+    """
+
+    source: str
+    data: bytes
+    top: int
+    embedding: bool
+    batch: "_Batch"
+    since: float
+    dropped: bool = False
+    result: Prediction | Problem | None = None
+    waited: float = 0.0
+    decoding: float = 0.0
+    inference: float = 0.0
+
+
+@dataclass(eq=False)
+class _Batch:
+    """The images of one request, and what is told once all of them have a result."""
+
+    left: int
+    done: "asyncio.Future[None]"
+    jobs: list[Job] = field(default_factory=list)
+
+
+class Engine:
+    """Takes images on the event loop, works on them in threads.
+
+    Args:
+        classifier: used by several threads.
+        settings: sizes of the queue, the batches and the pools.
+
+    Attributes:
+        waiting: images that were taken in and have no result yet, those nobody waits for any more included.
+        metrics: set by who makes the server.
+    """
+
+    def __init__(self, classifier: Classifier, settings: Settings) -> None:
+        self.classifier = classifier
+        self.settings = settings
+        self.waiting = 0
+        self.metrics: Metrics | None = None
+        self._seconds = 0.0
+        self._moved = 0.0
+        self._large = threading.Lock()  # together, images of the greatest size would need too much memory
+        self._ready: queue.SimpleQueue[tuple[Job, Image] | None] = queue.SimpleQueue()
+        self._runners: list[threading.Thread] = []
+        self._decoders: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Start the threads; called on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._decoders = ThreadPoolExecutor(self.settings.decoders, "decode")
+        for number in range(self.settings.runners):
+            thread = threading.Thread(target=self._run, name=f"network-{number}", daemon=True)
+            thread.start()
+            self._runners.append(thread)
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End the threads; images that still wait are dropped."""
+        if self._decoders:
+            self._decoders.shutdown(wait=False, cancel_futures=True)
+        for _ in self._runners:
+            self._ready.put(None)
+        for thread in self._runners:
+            thread.join(seconds)
+        self._runners = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether all threads of the network live, and finish what waits."""
+        stuck = self.waiting and perf_counter() - self._moved > STUCK * self.settings.timeout
+        return bool(self._runners) and all(thread.is_alive() for thread in self._runners) and not stuck
+
+    def refuse_if_full(self, images: int = 1) -> None:
+        """Problem 503, with the seconds after which there should be room, if ``images`` more do not fit."""
+        if self.waiting + images > self.settings.queue:
+            seconds = min(max(1, math.ceil(self.waiting * self._seconds)), LONGEST_RETRY)
+            raise Problem(503, "busy", f"{self.waiting} images wait already; try again.", {"Retry-After": str(seconds)})
+
+    def submit(self, uploads: Sequence[Upload], top: int, embedding: bool) -> tuple[list[Job], "asyncio.Future[None]"]:
+        """Take images in; the future is set when all of them have a result.
+
+        Raises:
+            Problem: 503 if they do not fit.
+        """
+        self.refuse_if_full(len(uploads))
+        assert self._loop is not None
+        assert self._decoders is not None
+        batch = _Batch(len(uploads), self._loop.create_future())
+        now = perf_counter()
+        batch.jobs = [Job(one.source, one.data, top, embedding, batch, now) for one in uploads]
+        if not self.waiting:
+            self._moved = now
+        self.waiting += len(uploads)
+        for job in batch.jobs:
+            self._decoders.submit(self._decode, job)
+        return batch.jobs, batch.done
+
+    def _decode(self, job: Job) -> None:
+        """In a thread of the pool: from bytes to an image of the network's size."""
+        began = perf_counter()
+        job.waited = began - job.since
+        fitted = None
+        result: Problem | None = None
+        try:
+            if not job.dropped:
+                pixels = check_image(job.data, self.settings.max_pixels)
+                with self._large if pixels * self.settings.decoders > self.settings.max_pixels else nullcontext():
+                    fitted = self.classifier.load(job.data)
+        except Problem as problem:
+            result = problem
+        except DataError as error:
+            result = Problem(422, "undecodable", _sentence(str(error)))
+        except MemoryError:
+            result = Problem(
+                503, "no_memory", "There is no memory for this image now; try again.", {"Retry-After": "5"}
+            )
+        except Exception:  # whatever a decoder makes of what a client sent is no fault of the server; told on stderr
+            traceback.print_exc(file=sys.stderr)
+            result = Problem(422, "undecodable", "The image cannot be decoded.")
+        job.data = b""
+        job.since = perf_counter()
+        job.decoding = job.since - began
+        if fitted is not None:
+            self._ready.put((job, fitted))
+        else:
+            self._tell([(job, result)], 0.0)
+
+    def _run(self) -> None:
+        """In a thread of its own: whatever waits goes through the network together."""
+        while (first := self._ready.get()) is not None:
+            taken, ends = self._more(first)
+            now = perf_counter()
+            for job, _ in taken:
+                job.waited += now - job.since
+            wanted = [(job, image) for job, image in taken if not job.dropped]
+            found = self._predict(wanted) if wanted else []
+            seconds = perf_counter() - now
+            for job, _ in wanted:
+                job.inference = seconds
+            results = dict(zip([id(job) for job, _ in wanted], found, strict=True))
+            self._tell([(job, results.get(id(job))) for job, _ in taken], seconds)
+            if ends:
+                return
+
+    def _more(self, first: tuple[Job, Image]) -> tuple[list[tuple[Job, Image]], bool]:
+        """The first image and those that wait beside it; and whether the thread was told to end meanwhile."""
+        taken = [first]
+        until = perf_counter() + self.settings.window / 1000
+        while len(taken) < self.settings.batch:
+            try:
+                rest = until - perf_counter()
+                one = self._ready.get(timeout=rest) if rest > 0 else self._ready.get_nowait()
+            except queue.Empty:
+                break
+            if one is None:
+                return taken, True
+            taken.append(one)
+        return taken, False
+
+    def _predict(self, wanted: list[tuple[Job, Image]]) -> Sequence[Prediction | Problem]:
+        try:
+            return self.classifier.predict_fitted(
+                [image for _, image in wanted],
+                [job.source for job, _ in wanted],
+                max(job.top for job, _ in wanted),
+                embedding=any(job.embedding for job, _ in wanted),
+            )
+        except Exception:
+            return [_fault()] * len(wanted)
+
+    def _tell(self, found: "list[tuple[Job, Prediction | Problem | None]]", seconds: float) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._finish, found, seconds)
+        except RuntimeError:  # the loop is closed: nobody waits
+            return
+
+    def _finish(self, found: "list[tuple[Job, Prediction | Problem | None]]", seconds: float) -> None:
+        """On the event loop: count, and wake the requests that have all they need."""
+        self._moved = perf_counter()
+        run = 0
+        for job, result in found:
+            self.waiting -= 1
+            job.result = result
+            run += isinstance(result, Prediction)
+            job.batch.left -= 1
+            if not job.batch.left and not job.batch.done.done():
+                job.batch.done.set_result(None)
+            if self.metrics:
+                self.metrics.images.labels(_outcome(result)).inc()
+                if job.decoding and not job.dropped:
+                    self.metrics.decode.observe(job.decoding)
+        if run:
+            own = seconds / run / self.settings.runners
+            own += sum(job.decoding for job, _ in found) / len(found) / self.settings.decoders
+            self._seconds += FORGET * (own - self._seconds) if self._seconds else own
+            if self.metrics:
+                self.metrics.inference.observe(seconds)
+                self.metrics.batch.observe(run)
+
+
+def warm_up(classifier: Classifier, batch: int) -> None:
+    """Run the network once with one image and once with a full batch: the first runs plan and allocate."""
+    size = classifier.card.preprocess.size
+    for images in (1, batch):
+        classifier.predict_fitted(np.zeros((images, size, size, 3), np.uint8), top=1)
+
+
+def _outcome(result: Prediction | Problem | None) -> str:
+    if result is None:
+        return "dropped"
+    if isinstance(result, Prediction):
+        return "classified"
+    return "failed" if result.status >= 500 else "refused"
+
+
+def _sentence(message: str) -> str:
+    """What a decoder said, without the name it gives to bytes."""
+    text = message.removeprefix("image: ").removeprefix("the ")
+    return text[:1].upper() + text[1:]
+
+
+def _fault() -> Problem:
+    """What nobody could foresee: told in full on stderr, not to the client."""
+    traceback.print_exc(file=sys.stderr)
+    return Problem(500, "fault", "The server failed on this image.")

@@ -1,0 +1,132 @@
+"""The page of ``kdedge serve`` in Chromium, with the real server behind it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Route, expect
+
+from kdedge.runtime.classifier import Classifier
+from kdedge.runtime.server.settings import Settings
+from kdedge.runtime.web.ort_web import Runtime
+from tests.runtime.web.browser import Watch
+
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+
+KEY = "a-key-of-some-length-0123"
+
+
+@contextmanager
+def served(model: Path, **settings: object) -> Iterator[str]:
+    """The URL of a server."""
+    from kdedge.runtime.server.app import create_app
+    from kdedge.runtime.server.run import address, listen, make_server
+
+    given = replace(Settings(port=0), **settings)  # type: ignore[arg-type]
+    with Classifier(model, 1, provider="cpu") as classifier:
+        listening = listen(given.host, given.port)
+        server = make_server(create_app(classifier, given), given)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            yield address(listening)
+        finally:
+            server.should_exit = True
+            thread.join(15)
+            listening.close()
+
+
+def test_on_the_server_and_in_the_browser(
+    runtime: Runtime, color_model: Path, color_images: Path, context: BrowserContext
+) -> None:
+    red, green = (color_images / name / "1.png" for name in ("red", "green"))
+    with served(color_model) as root:
+        page = context.new_page()
+        watch = Watch.over(page)
+        page.goto(root)
+        expect(page.locator("#place-note")).to_have_text("Pictures are sent to the server.")
+        expect(page.locator("#facts")).to_contain_text("on the server, cpu")
+        page.set_input_files("#files", red)
+        expect(page.locator("#label")).to_have_text("red")
+        expect(page.locator("#times")).to_contain_text("network and page")
+        told = page.inner_text("#probability")
+        assert not [each for each in watch.asked if each.endswith(".wasm")]  # 14 MB that nobody asked for
+
+        page.locator("text=In this browser").click()
+        expect(page.locator("#place-note")).to_have_text("Pictures stay on this device.")
+        expect(page.locator("#facts")).to_contain_text("first run")
+        expect(page.locator("#times")).to_contain_text("preprocess")  # the same picture once more
+        expect(page.locator("#label")).to_have_text("red")
+        expect(page.locator("#probability")).to_have_text(told)
+        posts = len([each for each in watch.asked if "/v1/classify" in each])
+        page.set_input_files("#files", green)
+        expect(page.locator("#label")).to_have_text("green")
+        assert len([each for each in watch.asked if "/v1/classify" in each]) == posts == 1
+        assert page.evaluate("crossOriginIsolated")  # so that there may be threads
+
+        page.locator("text=On the server").click()
+        page.click("#camera")
+        expect(page.locator("#rate")).to_contain_text("frames/s")
+        expect(page.locator("#label")).to_have_text("green")
+        page.click("#camera")
+        assert watch.said == []
+        assert watch.elsewhere(root) == []
+
+
+def test_what_the_server_refuses(
+    color_model: Path, color_images: Path, context: BrowserContext, tmp_path: Path
+) -> None:
+    """Without onnxruntime-web, with a key and small limits."""
+    red = color_images / "red" / "1.png"
+    with served(color_model, keys=(KEY,), max_bytes=5000) as root:
+        page = context.new_page()
+        page.goto(root)
+        expect(page.locator("#key-form")).to_be_visible()
+        page.fill("#key", "not-the-key-of-this-server")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-form")).to_be_visible()
+        expect(page.locator("#key")).to_have_value("")
+        page.fill("#key", KEY)
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-form")).to_be_hidden()
+        expect(page.locator("#place-note")).to_contain_text("python -m kdedge.runtime.web.vendor")
+        expect(page.locator("input[value=browser]")).to_be_disabled()
+        page.set_input_files("#files", red)
+        expect(page.locator("#label")).to_have_text("red")
+
+        note, large = tmp_path / "note.txt", tmp_path / "large.png"
+        note.write_text("no image")
+        large.write_bytes(bytes(6000))
+        page.set_input_files("#files", note)
+        expect(page.locator("#problem")).to_contain_text("ot an image")
+        page.set_input_files("#files", large)
+        expect(page.locator("#problem")).to_contain_text("larger than the server takes")
+
+        full = 2
+
+        def answer(route: Route) -> None:
+            nonlocal full
+            full -= 1
+            if full >= 0:
+                route.fulfill(status=503, headers={"Retry-After": "0"}, json={"detail": "128 images wait already."})
+            else:
+                route.continue_()
+
+        page.route("**/v1/classify*", answer)
+        page.set_input_files("#files", red)
+        expect(page.locator("#waiting")).to_contain_text("busy")
+        expect(page.locator("#label")).to_have_text("red")  # asked again, and answered
+        assert full == -1
+        full = 100
+        page.set_input_files("#files", red)
+        expect(page.locator("#problem")).to_contain_text("too much to do")
+        full = 0
+        page.click("#again")
+        expect(page.locator("#problem")).to_be_hidden()
+        page.unroute("**/v1/classify*")
+    page.set_input_files("#files", red)
+    expect(page.locator("#problem")).to_contain_text("cannot be reached")
+    expect(page.locator("#again")).to_be_visible()
