@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from itertools import chain
+
     from kdedge.cli.classify_run import Run
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.sources import Film, Missing, Still
@@ -20,7 +23,9 @@ LOOKED_AT = 256
 def classify(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE|DIR|GLOB|VIDEO|camera:N|URL|-...", help="Images; folders at any depth; see above."),
+        typer.Argument(
+            metavar="IMAGE|DIR|GLOB|VIDEO|camera:N|URL|-...", help="Images; folders at any depth; see above."
+        ),
     ],
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="An .onnx file, a run directory or a model of the zoo.")
@@ -94,14 +99,14 @@ def classify(
     from kdedge.cli.classify_run import Run
     from kdedge.runtime.sources import Film, Still, common_folder, expand
 
-    _check(as_json, as_csv, unknown_threshold, no_unknown, workers, images)
+    _check(as_json, as_csv, unknown_threshold, no_unknown, images)
     base = _base(images, annotate, common_folder) if annotate else None
     stdin = getattr(sys.stdin, "buffer", None) if "-" in images else None
     sources = expand(images, stdin, annotate)
     seen = [] if stdin else list(islice(sources, LOOKED_AT))  # those of a pipe may come slowly
     stills, films = sum(isinstance(one, Still) for one in seen), sum(isinstance(one, Film) for one in seen)
     several = bool(stdin) or stills > 1
-    classifier = _open(model, threads, provider, allow_fallback, gallery, unknown_threshold, no_unknown, several and not films)
+    classifier = _open(model, threads, provider, allow_fallback, gallery, unknown_threshold, no_unknown)
     finder = None
     if faces or detector:
         from kdedge.cli.classify_faces import FaceReader
@@ -112,11 +117,19 @@ def classify(
     width = max((len(one.name) + (6 if isinstance(one, Film) else 0) for one in seen), default=0) + 2 * bool(finder)
     writer = writer_for(as_json, as_csv, width, max(map(len, labels)), min(top, len(labels)))
     run = Run(
-        classifier, writer, top,
-        faces=finder, workers=_workers(workers, several, finder is not None), batch=batch or (4 if classifier.provider == "cpu" else 16),
-        annotate=annotate, base=base, every=every, rate=fps, most=max_frames,
+        classifier,
+        writer,
+        top,
+        faces=finder,
+        workers=_workers(workers, several, finder is not None),
+        batch=batch or (4 if classifier.provider == "cpu" else 16),
+        annotate=annotate,
+        base=base,
+        every=every,
+        rate=fps,
+        most=max_frames,
         progress=not no_progress,
-    )  # fmt: skip
+    )
     _go(run, chain(seen, sources), lambda: None if stdin or films else sum(1 for _ in expand(images, None, annotate)))
     if run.bad:
         print(f"error: {run.bad} of {run.bad + run.read} could not be read.", file=sys.stderr)
@@ -135,9 +148,7 @@ def _go(run: "Run", sources: "chain[Still | Film | Missing]", count: "Callable[[
         raise typer.Exit(0) from None
 
 
-def _check(
-    as_json: bool, as_csv: bool, threshold: float | None, no_unknown: bool, workers: int | None, images: list[str]
-) -> None:
+def _check(as_json: bool, as_csv: bool, threshold: float | None, no_unknown: bool, images: list[str]) -> None:
     from kdedge.errors import RunError
 
     if as_json and as_csv:
@@ -146,7 +157,6 @@ def _check(
         raise RunError("--unknown-threshold and --no-unknown contradict each other; give one of them.")
     if "-" in images and sys.stdin is None:
         raise RunError("- stands for stdin, and there is none.")
-    del workers
 
 
 def _base(images: list[str], annotate: Path, common_folder: "Callable[[list[str]], Path]") -> Path:
@@ -169,7 +179,6 @@ def _open(
     gallery: Path | None,
     threshold: float | None,
     no_unknown: bool,
-    several: bool,
 ) -> "Classifier":
     """The classifier, and on stderr what it is and what runs it."""
     from kdedge.runtime.classifier import Classifier
@@ -178,7 +187,6 @@ def _open(
 
     path, why = default_model(model)
     found = find_gallery(path, gallery)
-    del several
     classifier = Classifier(
         path,
         threads,

@@ -47,7 +47,9 @@ def writer_for(as_json: bool, as_csv: bool, width: int, label_width: int, top: i
     """
     out = sys.stdout
     if hasattr(out, "reconfigure"):  # names of files need not be text; the bytes of one come out as they are
-        out.reconfigure(errors="backslashreplace" if as_json else "surrogateescape" if _utf8(out) else "backslashreplace")
+        out.reconfigure(
+            errors="backslashreplace" if as_json else "surrogateescape" if _utf8(out) else "backslashreplace"
+        )
     if as_csv:
         return _csv(out, top)
 

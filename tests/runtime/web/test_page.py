@@ -17,7 +17,8 @@ DROP = """(files) => {
     const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
     data.items.add(new File([bytes], name, { type }));
   }
-  document.getElementById("stage").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  const event = new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+  document.getElementById("stage").dispatchEvent(event);
 }"""
 
 
@@ -75,7 +76,8 @@ def test_a_visit(site: Path, color_images: Path, context: BrowserContext, tmp_pa
             expect(page.locator("#times")).to_contain_text(part)
         seen = page.locator("#seen").bounding_box()  # the pictures are 24 x 20: a square is cut out
         drawn = page.locator("#image").bounding_box()
-        assert seen is not None and drawn is not None
+        assert seen is not None
+        assert drawn is not None
         assert seen["width"] == pytest.approx(drawn["width"] * 20 / 24, abs=1)
         assert seen["height"] == pytest.approx(drawn["height"], abs=1)
 
@@ -183,5 +185,6 @@ def test_small_and_large_screens(site: Path, context: BrowserContext, color_imag
         page.set_viewport_size({"width": 390, "height": 700})
         for control in page.locator("button:visible, .button:visible, summary:visible").all():
             box = control.bounding_box()
-            assert box is not None and box["height"] >= 24
+            assert box is not None
+            assert box["height"] >= 24
             assert control.inner_text().strip() or control.get_attribute("aria-label")

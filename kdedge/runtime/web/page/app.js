@@ -20,10 +20,8 @@ let current = null; // {blob, name} on the stage
 let task = 0; // goes up when something else is asked for: answers of before are dropped
 let repeat = null; // what "Try again" does
 
+// Find out what this is a page of; again if it did not work.
 async function start() {
-  show($("unstarted"), false);
-  show($("page"));
-  listen();
   await attempt(async () => {
     site = await openSite();
     card = await openCard(site);
@@ -89,7 +87,7 @@ async function attempt(action, again = null) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Problem)) console.error(error);
     if (error.key) {
-      repeat = () => (card ? attempt(action, again) : start());
+      repeat = again ?? (() => attempt(action, again));
       show($("key-form"));
       $("key").focus();
       return;
@@ -269,4 +267,7 @@ function listen() {
   window.addEventListener("pagehide", stopCamera);
 }
 
+show($("unstarted"), false);
+show($("page"));
+listen();
 start();
