@@ -22,9 +22,11 @@ from kdedge.runtime.session import default_threads
 
 PHOTOGRAPH = """
 import sys, cv2, numpy
+width, height = map(int, sys.argv[2:])
 rows, columns = numpy.mgrid[0:480, 0:640]
 noise = numpy.random.default_rng(0).integers(0, 40, (480, 640, 3))
 image = noise + numpy.stack([rows // 3, columns // 4, (rows + columns) // 6], 2)
+image = cv2.resize(image.astype(numpy.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
 cv2.imwrite(sys.argv[1], image.astype(numpy.uint8))
 """
 
@@ -72,12 +74,16 @@ def main(arguments: list[str] | None = None) -> Path:
     model = str(default_model(given.model)[0].resolve())
     with tempfile.TemporaryDirectory() as folder:
         image = str(given.image.resolve()) if given.image else str(Path(folder) / "photograph.jpg")
+        large = str(Path(folder) / "large.jpg")
         if not given.image:
-            subprocess.run([sys.executable, "-c", PHOTOGRAPH, image], check=True)
+            subprocess.run([sys.executable, "-c", PHOTOGRAPH, image, "640", "480"], check=True)
+        subprocess.run([sys.executable, "-c", PHOTOGRAPH, large, "4000", "3000"], check=True)
         threads = str(given.threads)
         commands = {
             "bare script": [sys.executable, "-c", BARE, image, model, threads],
             "kdedge classify": [*kdedge(), "classify", image, "--model", model, "--threads", threads],
+            "bare script, 12 megapixels": [sys.executable, "-c", BARE, large, model, threads],
+            "kdedge classify, 12 megapixels": [*kdedge(), "classify", large, "--model", model, "--threads", threads],
             "kdedge --help": [*kdedge(), "--help"],
         }
         samples = take_turns(commands, given.repeats)
@@ -87,6 +93,10 @@ def main(arguments: list[str] | None = None) -> Path:
         "rows": rows,
         "classify_over_bare": {
             key: rows["kdedge classify"][key] / rows["bare script"][key] for key in ("wall_s", "cpu_s", "peak_mb")
+        },
+        "classify_over_bare_12_megapixels": {
+            key: rows["kdedge classify, 12 megapixels"][key] / rows["bare script, 12 megapixels"][key]
+            for key in ("wall_s", "cpu_s", "peak_mb")
         },
         "model": {"name": Path(model).name, "bytes": Path(model).stat().st_size},
         "samples_wall_s": {name: [sample.wall for sample in found] for name, found in samples.items()},
@@ -146,7 +156,8 @@ def markdown(data: dict[str, Any]) -> str:
     return (
         f"# Start-up\n\n{markdown_table(head, rows)}\n"
         f"Whole processes, medians of {known['repeats']}, in turns. `kdedge classify` takes "
-        f"{data['classify_over_bare']['wall_s']:.2f} times as long as the bare script.\n\n{conditions_line(known)}\n"
+        f"{data['classify_over_bare']['wall_s']:.2f} times as long as the bare script, with a JPEG of 12 megapixels "
+        f"{data['classify_over_bare_12_megapixels']['wall_s']:.2f} times.\n\n{conditions_line(known)}\n"
     )
 
 

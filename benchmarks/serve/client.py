@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 __all__ = ["Reply", "ask", "classify_request", "load"]
@@ -85,20 +86,19 @@ async def load(host: str, port: int, clients: int, seconds: float, requests: Seq
     ends = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
-        place = number
+        choice = Random(number)  # in step, all would send their largest image at once
         reader = writer = None
         while time.perf_counter() < ends:
             began = time.perf_counter()
             try:
                 if reader is None or writer is None:
                     reader, writer = await asyncio.open_connection(host, port)
-                writer.write(requests[place % len(requests)])
+                writer.write(choice.choice(requests))
                 async with asyncio.timeout(PATIENCE):
                     await writer.drain()
                     reply = await read_reply(reader)
             except (OSError, TimeoutError):
                 reply = Reply(0, {}, b"")
-            place += 1
             statuses[reply.status] += 1
             if reply.status == 200:
                 latencies.append(1000 * (time.perf_counter() - began))

@@ -16,6 +16,8 @@ from kdedge.files import atomic_path, write_bytes
 
 __all__ = ["FilmWriter", "annotated", "drawable", "place_for", "write_image"]
 
+Box = tuple[float, float, float, float]
+
 SMALLEST = 240
 """Pixels of the short side below which a copy is enlarged, so that what is written on it can be read."""
 
@@ -46,12 +48,13 @@ def drawable(text: str) -> str:
     )
 
 
-def annotated(pixels: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.uint8]:
+def annotated(pixels: NDArray[np.uint8], lines: Sequence[str], boxes: Sequence[Box] = ()) -> NDArray[np.uint8]:
     """A copy with the lines on a dark band along its lower edge; a small image is enlarged.
 
     Args:
         pixels: uint8 (H, W, 3), BGR.
         lines: an answer each; those that find no room are left out.
+        boxes: left, top, width, height in pixels, drawn with their numbers, from 1.
 
     Returns:
         uint8 (H, W, 3), BGR; whole multiples of the size given.
@@ -60,6 +63,11 @@ def annotated(pixels: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.uin
     drawn = np.ascontiguousarray(pixels.repeat(times, 0).repeat(times, 1))
     height, width = drawn.shape[:2]
     line = max(LEAST, round(LINE * min(height, width)))
+    for place, (left, top, wide, high) in enumerate(boxes, 1):
+        start = (round(left * times), round(top * times))
+        end = (round((left + wide) * times), round((top + high) * times))
+        cv2.rectangle(drawn, start, end, (255, 255, 255), max(2, line // 8))
+        _write(drawn, f"{place}", (start[0] + line // 4, max(start[1] - line // 4, line)), line, width)
     room = max(1, (height // 2) // round(1.4 * line))
     shown = [drawable(text) for text in lines[:room]]
     if not shown:

@@ -6,7 +6,9 @@ OpenCV and onnxruntime let other threads run while they work, so threads do what
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kdedge.errors import DataError
@@ -61,12 +63,14 @@ def answers(
     *,
     top: int = 5,
     workers: int = 0,
-    batch: int = 1,
+    batch: int | None = None,
 ) -> Generator[Answer[Item], None, None]:
     """Classify what ``load`` makes of each item, in the order of the items.
 
-    No more than 2 * ``workers`` + ``batch`` items are in work at a time. A run takes the images that are ready when it
-    begins, ``batch`` at most, and waits for no more: it is one image as long as decoding takes longer than the network.
+    With a ``batch`` the calling thread runs the network while the others decode. A run takes the images that are ready when
+    it begins, ``batch`` at most, and waits for no more: it is one image as long as decoding takes longer than the network.
+    Without one every thread decodes an image and runs the network on it, which leaves no core idle if the classifier was
+    made with one thread; on a GPU a batch is better. 2 * ``workers`` + ``batch`` items are in work at a time, at most.
 
     Args:
         load: from an item to its crops; called on worker threads, several at a time; a DataError is that item's answer.
@@ -76,32 +80,47 @@ def answers(
         ModelError: the network fails; and whatever else ``load`` and ``items`` raise. The threads have ended then, as they
             have when the generator is closed.
     """
+    if batch is None:
 
-    def prepared(item: Item) -> _Loaded[Item]:
-        begun = time.perf_counter()
-        try:
-            crops, error = load(item), None
-        except DataError as problem:
-            crops, error = (), str(problem)
-        return _Loaded(item, crops, time.perf_counter() - begun, error)
-
-    groups = in_order(items, prepared, workers, 2 * workers + batch, batch)
-    try:
-        for group in groups:
-            crops = [crop for loaded in group for crop in loaded.crops]
+        def whole(item: Item) -> Answer[Item]:
+            loaded = _load(load, item)
             begun = time.perf_counter()
-            found: list[Prediction] = []
-            for start in range(0, len(crops), batch):  # a photograph may have many faces
-                few = crops[start : start + batch]
-                found += classifier.predict_fitted([image for _, image in few], [name for name, _ in few], top)
+            found = _predict(classifier, loaded.crops, top, 1)
+            return Answer(item, tuple(found), loaded.seconds + time.perf_counter() - begun, loaded.error)
+
+        with closing(in_order(items, whole, workers, 2 * workers + 1, 2 * workers + 1)) as done:
+            for some in done:
+                yield from some
+        return
+    with closing(in_order(items, partial(_load, load), workers, 2 * workers + batch, batch)) as groups:
+        for group in groups:
+            begun = time.perf_counter()
+            found = _predict(classifier, [crop for loaded in group for crop in loaded.crops], top, batch)
             spent = time.perf_counter() - begun
             taken = 0
             for loaded in group:
                 own = tuple(found[taken : taken + len(loaded.crops)])
                 taken += len(own)
                 yield Answer(loaded.item, own, loaded.seconds + (spent if own else 0.0), loaded.error)
-    finally:
-        groups.close()
+
+
+def _load(load: Callable[[Item], Sequence[Crop]], item: Item) -> _Loaded[Item]:
+    begun = time.perf_counter()
+    crops: Sequence[Crop] = ()
+    error = None
+    try:
+        crops = load(item)
+    except DataError as problem:
+        error = str(problem)
+    return _Loaded(item, crops, time.perf_counter() - begun, error)
+
+
+def _predict(classifier: "Classifier", crops: Sequence[Crop], top: int, batch: int) -> list[Prediction]:
+    found: list[Prediction] = []
+    for start in range(0, len(crops), batch):  # a photograph may have many faces
+        few = crops[start : start + batch]
+        found += classifier.predict_fitted([image for _, image in few], [name for name, _ in few], top)
+    return found
 
 
 def in_order(

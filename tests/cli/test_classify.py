@@ -43,7 +43,7 @@ def test_json_lines(run_kdedge, photos: Path, color_model: Path) -> None:
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["label"] for answer in answers] == ["red", "blue", "green"]
     for answer in answers:
-        assert set(answer) == {"image", "label", "probability", "top", "ms"}
+        assert set(answer) == {"image", "label", "probability", "unknown", "score", "top", "ms"}
         assert answer["top"][0] == {"label": answer["label"], "probability": answer["probability"]}
         assert len(answer["top"]) == 3
         assert Path(answer["image"]).is_file()

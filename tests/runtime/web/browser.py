@@ -133,6 +133,6 @@ CLASSIFY = """async (names) => {
       answers.push({ problem: error.message, kind: error.name });
     }
   }
-  return { info, answers, cores: navigator.hardwareConcurrency };
+  return { info, answers };
 }"""
 """Classify files of the site in the browser, and give what the network got and gave as base64."""

@@ -20,16 +20,16 @@ let current = null; // {blob, name} on the stage
 let task = 0; // goes up when something else is asked for: answers of before are dropped
 let repeat = null; // what "Try again" does
 
-// Find out what this is a page of; again if it did not work.
-async function start() {
-  await attempt(async () => {
+// Find out what this is a page of.
+function start() {
+  return attempt(async () => {
     site = await openSite();
     card = await openCard(site);
     places = { server: new ServerPlace(site, card), browser: new BrowserPlace(site, card) };
     place = site.mode === "static" ? "browser" : "server";
     showCard(card);
     choices();
-    await settle();
+    attempt(settle); // not waited for: a picture can be dropped while the model is fetched
   });
 }
 
@@ -111,6 +111,7 @@ function clearProblem() {
 
 // Classify files one after the other; what cannot be read is told at the end.
 async function classifyAll(files) {
+  await opening; // somebody may be quicker than the page
   if (!files.length || !card) return;
   stopCamera();
   const mine = ++task;
@@ -145,7 +146,7 @@ async function answered({ blob, name }, mine) {
   busy(true);
   try {
     await ready();
-    const onWait = (seconds) => clearResult(`The server is busy; asking again in ${seconds} s …`);
+    const onWait = (seconds) => clearResult(`The server is busy; asking again in ${Math.ceil(seconds)} s …`);
     const answer = await places[place].classify(blob, { top: TOP, name, onWait });
     if (mine !== task) return null;
     showResult(answer);
@@ -164,6 +165,7 @@ function busy(yes) {
 }
 
 async function startCamera(device = null) {
+  await opening;
   if (!card) return;
   const mine = ++task;
   current = null;
@@ -270,4 +272,4 @@ function listen() {
 show($("unstarted"), false);
 show($("page"));
 listen();
-start();
+const opening = start();

@@ -5,6 +5,12 @@ import { keyHeaders } from "./server.js";
 
 const MOST_THREADS = 4; // as kdedge's own sessions: small networks gain nothing from more
 
+// Browsers count logical processors, usually two a core; a thread for each makes the network slower, not faster.
+function threadsHere() {
+  if (!self.crossOriginIsolated) return 1;
+  return Math.max(1, Math.min(MOST_THREADS, Math.floor((navigator.hardwareConcurrency || 1) / 2)));
+}
+
 export class BrowserPlace {
   constructor(site, card) {
     this.site = site;
@@ -32,10 +38,9 @@ export class BrowserPlace {
       event.preventDefault();
       this.failed(new Problem(`The worker stopped: ${event.message || "it could not be loaded"}.`, { retry: true }));
     };
-    const threads = self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1) : 1;
     const { card, site } = this;
-    this.info = await this.ask({ do: "load", card, network: site.network, runtime: site.runtime, threads, headers: keyHeaders() });
-    return this.info;
+    const { network, runtime } = site;
+    return this.ask({ do: "load", card, network, runtime, threads: threadsHere(), headers: keyHeaders() });
   }
 
   stop() {

@@ -35,11 +35,11 @@ async function refusal(response) {
     case 401:
       return new Problem("The server asks for an API key.", { key: true });
     case 413:
-      return new Problem(`This picture is larger than the server takes${said ? `: ${said}` : "; scale it down"}.`.replace("..", "."));
+      return new Problem(said || "This picture is larger than the server takes; scale it down.");
     case 429:
     case 503:
       return Object.assign(new Problem("The server has too much to do; try again in a moment.", { retry: true }), {
-        seconds: Number(response.headers.get("Retry-After")) || 1,
+        seconds: pause(response.headers.get("Retry-After")),
       });
     case 504:
     case 408:
@@ -47,6 +47,12 @@ async function refusal(response) {
   }
   if (said) return new Problem(said, { retry: response.status >= 500 });
   return new Problem(`The server answered ${response.status} ${response.statusText}.`, { retry: response.status >= 500 });
+}
+
+// Seconds to wait: what the server asks for, 1 if it does not say.
+function pause(header) {
+  const seconds = header === null ? NaN : Number(header);
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0.25), 10) : 1;
 }
 
 async function reason(response) {
@@ -85,7 +91,7 @@ export class ServerPlace {
       } catch (error) {
         if (!error.seconds || wait === MOST_WAITS) throw error;
         onWait?.(error.seconds);
-        await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(error.seconds, 10)));
+        await new Promise((resolve) => setTimeout(resolve, 1000 * error.seconds));
         signal?.throwIfAborted();
       }
     }
