@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, all_conditions, conditions_line, markdown_table, slug, write_results
-from benchmarks.startup import kdedge, run
+from benchmarks.startup import environment, kdedge, run
 from kdedge.errors import KdedgeError
 from kdedge.runtime.models import default_model
 from kdedge.runtime.session import default_threads
@@ -110,6 +110,7 @@ def measure(kind: Kind, model: Path, given: argparse.Namespace) -> dict[str, Any
             numbers = [files, *given.size, kind.grain, kind.quality]
             subprocess.run([sys.executable, "-c", MAKE, str(folder), *map(str, numbers)], check=True)
         size = statistics.mean(path.stat().st_size for path in many.iterdir())
+        fresh = environment(name)
         threads = given.threads or default_threads()
         own = ["--threads", str(given.threads)] if given.threads else []
         commands = {
@@ -118,13 +119,15 @@ def measure(kind: Kind, model: Path, given: argparse.Namespace) -> dict[str, Any
         }
         whole: dict[str, list[float]] = {way: [] for way in commands}
         each: dict[str, list[float]] = {way: [] for way in commands}
+        cpu: dict[str, list[float]] = {way: [] for way in commands}
         peak: dict[str, float] = dict.fromkeys(commands, 0.0)
         for turn in range(given.repeats + 1):
             for way in list(commands)[:: 1 if turn % 2 else -1]:
-                single, all_of_them = run(commands[way](one)), run(commands[way](many))
+                single, all_of_them = (run(commands[way](folder), fresh) for folder in (one, many))
                 if turn:  # the first fills the caches
                     whole[way].append(all_of_them.wall)
                     each[way].append((all_of_them.wall - single.wall) / (given.files - 1))
+                    cpu[way].append((all_of_them.cpu - single.cpu) / (given.files - 1))
                     peak[way] = max(peak[way], all_of_them.peak_mb)
     median = {way: statistics.median(found) for way, found in each.items()}
     total = {way: statistics.median(found) for way, found in whole.items()}
@@ -135,6 +138,7 @@ def measure(kind: Kind, model: Path, given: argparse.Namespace) -> dict[str, Any
         "kdedge_images_a_second": 1 / median["kdedge"],
         "times": median["plain"] / median["kdedge"],
         "times_with_start": total["plain"] / total["kdedge"],
+        "cpu_ms_an_image": {way: 1000 * statistics.median(found) for way, found in cpu.items()},
         "peak_mb": peak,
         "wall_s": whole,
     }

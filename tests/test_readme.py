@@ -25,6 +25,12 @@ PAGES = (
     "benchmarks/README.md",
     "docs/scale.md",
     "docs/export.md",
+    "docs/unknown.md",
+    "docs/device.md",
+    "docs/laptop.md",
+    "docs/raspberry-pi.md",
+    "docs/jetson.md",
+    "docs/browser.md",
 )
 SCRIPTS = ("quickstart", "test", ".ci/run", ".ci/environment.sh")
 
