@@ -14,12 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kdedge.decode import MAX_PIXELS, Image, claimed_size, decode, decode_bgr
+from kdedge.decode import MAX_PIXELS, Image, decode, decode_bgr
 from kdedge.errors import CardError, DataError
 
 __all__ = ["MAX_PIXELS", "Image", "Preprocess", "decode", "resize"]
-
-_claimed_size = claimed_size  # the server knows it by this name
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

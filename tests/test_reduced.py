@@ -1,11 +1,13 @@
 """JPEGs decoded at a reduced scale: how far what the network gets, and says, may lie from that of the whole image."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from kdedge.data import demo
 from kdedge.decode import claimed_size, decode
@@ -124,6 +126,28 @@ def test_orientation_is_kept() -> None:
     off = np.abs(pre.load(turned).astype(int) - pre.fit(whole).astype(int))
     assert off.mean() < 1.0
     assert np.abs(pre.load(turned).astype(int) - pre.load(plain).astype(int)).mean() > 5, "else nothing was turned"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_as_at_full_scale(orientation: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    file = BytesIO()
+    Pillow.fromarray(scene(600, 800)).save(file, "JPEG", quality=95, exif=exif)
+    pre = Preprocess(40)
+    off = np.abs(pre.load(file.getvalue()).astype(int) - pre.fit(decode(file.getvalue())).astype(int))
+    assert off.mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_other_colours(mode: str, progressive: bool) -> None:
+    file = BytesIO()
+    Pillow.fromarray(scene(801, 1203)).convert(mode).save(file, "JPEG", quality=95, progressive=progressive)
+    pre = Preprocess(60)
+    assert decode(file.getvalue(), 180).shape[0] < 801
+    off = np.abs(pre.load(file.getvalue()).astype(int) - pre.fit(decode(file.getvalue())).astype(int))
+    assert off.mean() < 2  # a CMYK file keeps all its colour, so edges are sharper
 
 
 def test_other_formats_are_decoded_whole(tmp_path: Path) -> None:

@@ -131,9 +131,9 @@ def test_contradictions_are_refused(run_kdedge, color_images: Path, color_model:
     assert "cpu takes over" in done.stderr
 
 
-@pytest.mark.parametrize("workers", [0, 1, 5])
-def test_workers_change_nothing_but_time(run_kdedge, color_images: Path, color_model: Path, workers: int) -> None:
-    done = run_kdedge("classify", color_images, "-m", color_model, "--workers", workers, "--batch", 3)
+@pytest.mark.parametrize("options", [["--workers", 0], ["--workers", 1], ["--workers", 5], ["--batch", 3]])
+def test_workers_change_nothing_but_time(run_kdedge, color_images: Path, color_model: Path, options: list) -> None:
+    done = run_kdedge("classify", color_images, "-m", color_model, *options)
     lines = done.stdout.splitlines()
     assert [Path(line.split()[0]).parent.name for line in lines] == [name for name in sorted(COLORS) for _ in range(4)]
     assert [line.split()[1] for line in lines] == [name for name in sorted(COLORS) for _ in range(4)]

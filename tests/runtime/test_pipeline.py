@@ -71,8 +71,11 @@ def test_whatever_happens_no_thread_is_left() -> None:
     assert not ours()
 
 
+@pytest.mark.parametrize("batch", [None, 2])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_is_an_answer_like_others(color_model: Path, color_images: Path, workers: int) -> None:
+def test_an_error_is_an_answer_like_others(
+    color_model: Path, color_images: Path, workers: int, batch: int | None
+) -> None:
     paths = sorted(color_images.rglob("*.png"))
     with Classifier(color_model) as classifier:
 
@@ -81,7 +84,7 @@ def test_an_error_is_an_answer_like_others(color_model: Path, color_images: Path
                 raise DataError(f"{path}: bad")
             return [(f"{path}#{place}", classifier.load(path)) for place in range(int(path.stem))]
 
-        found = list(answers(classifier, paths, load, top=1, workers=workers, batch=2))
+        found = list(answers(classifier, paths, load, top=1, workers=workers, batch=batch))
     assert [answer.item for answer in found] == paths
     for answer in found:
         assert (answer.error is not None) == (answer.item.stem == "1")
@@ -90,12 +93,13 @@ def test_an_error_is_an_answer_like_others(color_model: Path, color_images: Path
         assert answer.seconds > 0
 
 
-def test_what_is_no_data_error_ends_the_run(color_model: Path) -> None:
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_what_is_no_data_error_ends_the_run(color_model: Path, batch: int | None) -> None:
     def load(item: int):
         if item:
             raise ZeroDivisionError
         return [("a", np.zeros((16, 16, 3), np.uint8))]
 
     with Classifier(color_model) as classifier, pytest.raises(ZeroDivisionError):
-        list(answers(classifier, range(9), load, workers=2))
+        list(answers(classifier, range(9), load, workers=2, batch=batch))
     assert not ours()

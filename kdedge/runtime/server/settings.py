@@ -1,7 +1,6 @@
 """What a server may be told: where it listens, whom it lets in, and how much it takes on."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from kdedge.errors import RunError
 
@@ -115,6 +114,8 @@ def is_loopback(host: str) -> bool:
     """Whether an address or name means this machine alone."""
     if host.lower() == "localhost":
         return True
+    from ipaddress import ip_address  # loaded by no other command
+
     try:
         return ip_address(host).is_loopback
     except ValueError:
