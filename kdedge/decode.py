@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2  # noqa: TID253  as in preprocess
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 

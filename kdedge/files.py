@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +58,8 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def sha256_of(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
+    from hashlib import sha256  # loads OpenSSL, 4 MB that 'kdedge classify' does without
+
     digest = sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ LONGEST_NAME = 100
 
 def fingerprint(fitted: Image) -> str:
     """What tells one image from another: 32 hexadecimal digits of its pixels as the network gets them, (S, S, 3)."""
+    from hashlib import sha256  # see kdedge.files.sha256_of
+
     return sha256(np.ascontiguousarray(fitted).tobytes()).hexdigest()[:32]
 
 
