@@ -134,4 +134,6 @@ def test_size_of_the_install(bare: Path) -> None:
     megabytes = sum(path.stat().st_size for path in ours) / 1e6
     print(f"{megabytes:.0f} MB")
     assert megabytes < MOST_MEGABYTES
-    assert sum(path.stat().st_size for path in ours if "kdedge" in path.parts) < 12e6
+    kdedge = sum(path.stat().st_size for path in ours if "kdedge" in path.parts)
+    print(f"kdedge {kdedge / 1e6:.1f} MB")
+    assert kdedge < 14e6  # the zoo 7.6, code 1.8, its bytecode 2.8

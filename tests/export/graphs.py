@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from kdedge.export.quiet import quiet
+from kdedge.export.targets import has_vnni
 
 SHAPE = ("batch", 3, 12, 12)
 node = helper.make_node
@@ -80,6 +81,7 @@ def quantise(
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            reduce_range=not has_vnni(),  # as kdedge does: 8-bit weights saturate on such a processor
             nodes_to_exclude=list(leave),
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], **extra},
         )

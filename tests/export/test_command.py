@@ -39,6 +39,7 @@ def run(
         card=card,
         student=small,
         calibration=[Path(str(number)) for number in range(20)],
+        calibration_labels=[-1] * 20,
         heldout=[Path(str(number)) for number in range(40, 60)],
         heldout_labels=[-1] * 20,
         checkpoint=checkpoint,

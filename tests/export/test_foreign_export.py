@@ -90,7 +90,8 @@ def test_a_network_becomes_a_small_file_that_describes_itself(
     app = typer.Typer()
     app.command()(export)
     words = ["--from", str(source), "--calibrate", str(photographs), "--labels", "labels.txt", "--min-speedup", "0"]
-    words += ["--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5", "--target", "x86", "--vnni", "--json"]
+    words += ["--max-drop", "100", "--min-agreement", "0"]  # random weights: what they lose on 12 images says nothing
+    words += ["--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5", "--target", "x86", "--json"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     value = json.loads(result.stdout)
@@ -106,6 +107,7 @@ def test_a_network_becomes_a_small_file_that_describes_itself(
     first = Classifier(tmp_path / "net.fp32.onnx")
     files = sorted(photographs.rglob("*.png"))
     same = [a.label == b.label for a, b in zip(model.predict(files), first.predict(files), strict=True)]
+    print(np.mean(same))
     assert np.mean(same) > 0.85
     assert len({prediction.label for prediction in first.predict(files)}) >= 3
 

@@ -19,7 +19,7 @@ from kdedge.export.pictures import Pictures
 from kdedge.export.quantize import Quantizer
 from kdedge.export.sensitivity import layer_errors
 from kdedge.export.speed import Speed
-from kdedge.export.targets import Target
+from kdedge.export.targets import target_for
 from kdedge.export.to_onnx import export_fp32
 from kdedge.preprocess import Preprocess
 from tests.export.conftest import SIZE
@@ -36,7 +36,7 @@ class Workshop:
         self.folder = folder
         export_fp32(network, SIZE, folder / "fp32.onnx")
         self.quantizer = Quantizer.prepare(
-            folder / "fp32.onnx", folder, Pictures(pictures[:30], PRE), PRE, Target("x86")
+            folder / "fp32.onnx", folder, Pictures(pictures[:30], PRE), PRE, target_for("x86")
         )
         self.held = pictures[30:]
         reference = onnx_outputs(folder / "fp32.onnx", self.held, PRE)
