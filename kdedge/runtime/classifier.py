@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdedge.card import ModelCard
-from kdedge.errors import DataError, ModelError
+from kdedge.errors import DataError
 from kdedge.preprocess import Image
+from kdedge.runtime.network import Network
 from kdedge.runtime.prediction import Prediction
-from kdedge.runtime.providers import provider_of
-from kdedge.runtime.session import open_session
 
 if TYPE_CHECKING:
     from kdedge.runtime.decide import Decider
@@ -30,8 +28,6 @@ BATCH = 8
 """Images that go through the network at once: more cost memory and gain no time on a CPU."""
 
 SMALLEST = np.float32(np.finfo(np.float32).tiny)
-ROUNDING = 1e-3
-"""How far above 1 a probability may lie: float16 and int8 round."""
 
 
 class Classifier:
@@ -53,7 +49,6 @@ class Classifier:
     Attributes:
         path: the file.
         card: labels, preprocessing and scores of the network.
-        session: the ``onnxruntime.InferenceSession``.
         provider: what it was really made with: ``cpu``, ``cuda``, ``tensorrt`` or ``xnnpack``.
         providers: onnxruntime's names of these, in order of preference.
         labels: those of the card, then the enrolled ones: all that :meth:`predict` may answer.
@@ -76,17 +71,15 @@ class Classifier:
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.path = Path(path)
-        self.session = open_session(self.path, threads, provider=provider, allow_fallback=allow_fallback, say=say)
-        self.provider = provider_of(self.session)
+        self._network = Network(self.path, threads, provider=provider, allow_fallback=allow_fallback, say=say)
+        self.card = self._network.card
+        self.provider = self._network.provider
         self.providers = tuple(self.session.get_providers())
-        self.card = ModelCard.from_metadata(self.session.get_modelmeta().custom_metadata_map, self.path)
-        self._check()
         self.gallery = gallery
         self._decider = self._decides(unknown)
-        declared = self._given.shape[0]
-        self._fixed = declared if isinstance(declared, int) else self.card.batch
+        fixed = self._network.fixed
         # of several images at once where the file fixes their number: whole runs
-        self._chunk = self._fixed * max(1, BATCH // self._fixed) if self._fixed else BATCH
+        self._chunk = fixed * max(1, BATCH // fixed) if fixed else BATCH
         self._scratch = threading.local()
 
     def __enter__(self) -> "Classifier":
@@ -101,6 +94,15 @@ class Classifier:
         """Free the network; whoever classifies afterwards gets a ModelError. Closing twice does no harm."""
         self.session = None
         self._scratch = threading.local()
+
+    @property
+    def session(self) -> Any:
+        """The ``onnxruntime.InferenceSession``; None once closed."""
+        return self._network.session
+
+    @session.setter
+    def session(self, session: Any) -> None:
+        self._network.session = session
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -128,29 +130,6 @@ class Classifier:
 
             self.gallery.check(sha256_of(self.path), self.path)
         return decider(self.card, self.prototypes, self.gallery, unknown, self.path)
-
-    def _check(self) -> None:
-        """Find the tensors that the card speaks of; ModelError if they are not those of the file."""
-        card, size = self.card, self.card.preprocess.size
-        made = {value.name: value for value in self.session.get_outputs()}
-        for role, name in card.outputs.items():
-            if name not in made:
-                raise ModelError(
-                    f"{self.path}: its card says that {name!r} holds the {role}; its outputs are {', '.join(made)}."
-                )
-        self._given = self.session.get_inputs()[0]
-        if (name := card.input.get("name", self._given.name)) != self._given.name:
-            raise ModelError(f"{self.path}: its input is {self._given.name!r}, its card speaks of {name!r}.")
-        wanted = (card.batch or None, 3, size, size)
-        if not _fits(self._given.shape, wanted) or self._given.type != "tensor(float)":
-            raise ModelError(
-                f"{self.path}: its input is {self._given.type} {self._given.shape}, its card speaks of "
-                f"({card.batch or 'B'}, 3, {size}, {size})."
-            )
-        self._output = card.answer or next(iter(made))
-        shape = made[self._output].shape
-        if shape and not _fits(shape, (None, len(card.labels))):  # a shape that nobody declared is empty
-            raise ModelError(f"{self.path}: its output is {shape}, its card has {len(card.labels)} labels.")
 
     def predict(self, images: Source | Iterable[Source], top: int = 5, *, embedding: bool = False) -> list[Prediction]:
         """Classify one image or several.
@@ -205,9 +184,7 @@ class Classifier:
             return []
         batch = self.card.preprocess.normalize(fitted, self._room(len(fitted)))
         decider = self._decider
-        outputs = [self._output, self._embedding_output()] if embedding or decider else [self._output]
-        answer, *rest = self._run(batch, outputs)
-        self._check_answer(answer, len(fitted))
+        answer, *rest = self._network.classify(batch, *([self._network.embedding] if embedding or decider else []))
         probabilities = answer.astype(np.float64) if self.card.probability_output else softmax(answer)
         vectors = rest[0].reshape(len(fitted), -1) if rest else None
         labels, scores, bound = self.labels, None, None
@@ -243,9 +220,9 @@ class Classifier:
             DataError: as for :meth:`predict`.
             ModelError: the file gives no embedding.
         """
-        name = self._embedding_output()
+        name = self._network.embedding
         parts = [
-            self._run(self.card.preprocess.normalize(fitted, self._room(len(fitted))), [name])[0]
+            self._network.run(self.card.preprocess.normalize(fitted, self._room(len(fitted))), [name])[0]
             for _, fitted in self._batches(images)
         ]
         if parts:
@@ -253,13 +230,6 @@ class Classifier:
         shape = next(value.shape for value in self.session.get_outputs() if value.name == name)
         dim = shape[1] if len(shape) > 1 and isinstance(shape[1], int) else 0
         return np.empty((0, dim), np.float32)
-
-    def _embedding_output(self) -> str:
-        if name := self.card.embedding_output:
-            return name
-        raise ModelError(
-            f"{self.path}: this file gives no embedding; export the student again with 'kdedge export RUN'."
-        )
 
     def _batches(self, images: Source | Iterable[Source]) -> Iterator[tuple[list[str], list[Image]]]:
         """Names of a few images, and these at the network's size."""
@@ -333,40 +303,7 @@ class Classifier:
             raise DataError(f"expected a batch of shape (B, 3, {size}, {size}), got {batch.shape}.")
         if not len(batch):
             return np.empty((0, classes), np.float32)
-        (answer,) = self._run(np.ascontiguousarray(batch, np.float32), [self._output])
-        self._check_answer(answer, len(batch))
-        return answer
-
-    def _check_answer(self, answer: NDArray[np.float32], images: int) -> None:
-        if answer.shape != (images, len(self.card.labels)):
-            raise ModelError(
-                f"{self.path}: it gave {answer.shape} for {images} images and {len(self.card.labels)} labels."
-            )
-        if self.card.probability_output and (answer.min() < 0 or answer.max() > 1 + ROUNDING):
-            raise ModelError(
-                f"{self.path}: its card says that {self._output!r} holds probabilities; it holds {answer.min():.3g} to "
-                f"{answer.max():.3g}, give it another card with 'kdedge card attach'."
-            )
-
-    def _run(self, batch: NDArray[np.float32], outputs: list[str]) -> list[NDArray[np.float32]]:
-        """Outputs for a batch of any size; a file that fixes the number of images gets the last one again and again."""
-        if (session := self.session) is None:
-            raise ModelError(f"{self.path}: this classifier was closed.")
-        count, step = len(batch), self._fixed or len(batch)
-        if missing := -count % step:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        try:
-            parts = [session.run(outputs, {self._given.name: batch[i : i + step]}) for i in range(0, len(batch), step)]
-        except Exception as error:  # onnxruntime's errors have no common base but this one
-            first = str(error).strip().splitlines()[:1] or ["no reason given"]
-            raise ModelError(f"{self.path}: the network failed on {self.provider} ({first[0]}).") from error
-        found = []
-        for pieces in zip(*parts, strict=True):
-            values = np.asarray(np.concatenate(pieces)[:count] if len(pieces) > 1 else pieces[0][:count], np.float32)
-            if not np.isfinite(values).all():
-                raise ModelError(f"{self.path}: the network gave values that are not finite; export it again.")
-            found.append(values)
-        return found
+        return self._network.classify(np.ascontiguousarray(batch, np.float32))[0]
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -382,10 +319,3 @@ def _sources(images: Source | Iterable[Source]) -> Iterable[Source]:
     if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim != 4):
         return [images]
     return images
-
-
-def _fits(shape: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
-    """Whether a declared shape, whose free axes are names or None, admits the wanted one."""
-    if len(shape) != len(wanted):
-        return False
-    return all(have == want for have, want in zip(shape, wanted, strict=True) if isinstance(have, int) and want)
