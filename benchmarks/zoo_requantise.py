@@ -62,6 +62,10 @@ def dequantised(model: onnx.ModelProto) -> onnx.ModelProto:
             instead[node.output[0]] = name
     del graph.node[:]
     graph.node.extend(nodes)
+    given_out = {value.name for value in graph.output}
+    graph.node.extend(
+        helper.make_node("Identity", [source], [name]) for name, source in instead.items() if name in given_out
+    )
     read = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]

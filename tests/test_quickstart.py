@@ -41,7 +41,7 @@ class Told:
         self.bars[title] = (0, 0)
 
         def advance(done: int, total: int, note: str = "") -> None:
-            assert (0, 0) <= self.bars[title] <= (done, done)
+            assert 0 <= self.bars[title][0] <= done <= total
             self.bars[title] = (done, total)
 
         yield advance
