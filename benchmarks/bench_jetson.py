@@ -14,7 +14,7 @@ from benchmarks.bench_laptop import options_of, plan_of, told, write
 from kdedge.cli.bench_networks import TEACHER, networks
 from kdedge.errors import KdedgeError, ModelError
 from kdedge.files import write_bytes
-from kdedge.runtime.bench_models import choose_files
+from kdedge.runtime.bench.models import choose_files
 from kdedge.runtime.providers import EXECUTION, describe
 from kdedge.runtime.sensors import jetson, power_mode
 

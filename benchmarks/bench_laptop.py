@@ -12,10 +12,10 @@ from benchmarks.common import RESULTS, all_conditions, slug, write_results
 from kdedge.cli.bench_networks import TEACHER, teachers
 from kdedge.cli.progress import progress_bar
 from kdedge.errors import KdedgeError
-from kdedge.runtime.bench import Plan, run_bench
-from kdedge.runtime.bench_models import choose_files
-from kdedge.runtime.bench_sweep import BATCHES, thread_counts
-from kdedge.runtime.bench_table import as_markdown, bench_tables, notes
+from kdedge.runtime.bench.models import choose_files
+from kdedge.runtime.bench.run import Plan, run_bench
+from kdedge.runtime.bench.sweep import BATCHES, thread_counts
+from kdedge.runtime.bench.table import as_markdown, bench_tables, notes
 
 __all__ = ["TEACHER", "main", "options_of", "parser", "plan_of", "write"]
 

@@ -14,7 +14,7 @@ from benchmarks import bench_jetson, bench_laptop, common, paper, quickstart_see
 from kdedge.card import ModelCard
 from kdedge.errors import DataError, ModelError
 from kdedge.files import sha256_of
-from kdedge.runtime.bench import Plan
+from kdedge.runtime.bench.run import Plan
 from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.models import DEFAULT_ZOO
 from kdedge.training.config import DistillConfig, read_config, write_config

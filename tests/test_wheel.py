@@ -55,7 +55,12 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
         entry = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
-    for name in ("kdedge/py.typed", "kdedge/runtime/report.css", "kdedge/cli/app.py", "kdedge/training/distill.py"):
+    for name in (
+        "kdedge/py.typed",
+        "kdedge/runtime/report/report.css",
+        "kdedge/cli/app.py",
+        "kdedge/training/distill.py",
+    ):
         assert name in names
     zoo = {path.relative_to(ROOT / "models").as_posix() for path in (ROOT / "models").rglob("*") if path.is_file()}
     assert zoo

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from kdedge.runtime.bench import Plan
+    from kdedge.runtime.bench.run import Plan
 
 __all__ = ["bench"]
 
@@ -90,8 +90,8 @@ def bench(
         return
     from kdedge.cli.progress import progress_bar
     from kdedge.files import write_json, write_text
-    from kdedge.runtime.bench import run_bench
-    from kdedge.runtime.bench_table import as_markdown, as_text, bench_tables, notes
+    from kdedge.runtime.bench.run import run_bench
+    from kdedge.runtime.bench.table import as_markdown, as_text, bench_tables, notes
 
     files = {"fp32": teacher_fp32, "int8": teacher_int8, "fp16": teacher_fp16}
     counts = {"batches": _numbers("--batches", batches), "threads": _numbers("--threads-sweep", threads_sweep)}
@@ -123,8 +123,8 @@ def _plan(
     """The files to time."""
     from kdedge.cli.bench_networks import networks, teachers
     from kdedge.errors import ModelError
-    from kdedge.runtime.bench import Plan
-    from kdedge.runtime.bench_models import choose_files
+    from kdedge.runtime.bench.models import choose_files
+    from kdedge.runtime.bench.run import Plan
     from kdedge.runtime.providers import PROVIDERS
 
     if model and student:
@@ -163,7 +163,7 @@ def _scope(
     """How much to measure of them."""
     from dataclasses import replace
 
-    from kdedge.runtime.bench_sweep import BATCHES, thread_counts
+    from kdedge.runtime.bench.sweep import BATCHES, thread_counts
 
     wanted = sweep or any(counts.values())
     return replace(
@@ -191,8 +191,8 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...]:
 
 
 def _compare(before: Path, after: Path) -> None:
-    from kdedge.runtime.bench_diff import bench_diff, read_bench_file
-    from kdedge.runtime.bench_table import as_text
+    from kdedge.runtime.bench.diff import bench_diff, read_bench_file
+    from kdedge.runtime.bench.table import as_text
 
     found: list[dict[str, Any]] = [read_bench_file(path) for path in (before, after)]
     table, differences = bench_diff(*found)

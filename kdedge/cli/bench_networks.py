@@ -29,7 +29,7 @@ def teachers(
         ModelError: a file is missing, or the network that was named cannot be made.
     """
     from kdedge.errors import KdedgeError
-    from kdedge.runtime.bench_models import teacher_files
+    from kdedge.runtime.bench.models import teacher_files
 
     if any(files.values()):
         return teacher_files(name if name and name != "none" else TEACHER, files)
@@ -52,7 +52,7 @@ def networks(name: str, size: int, classes: int, role: str, provider: str) -> "l
     """
     from kdedge.cli.progress import progress_bar
     from kdedge.errors import ModelError
-    from kdedge.runtime.bench_models import precisions
+    from kdedge.runtime.bench.models import precisions
     from kdedge.runtime.compare import Candidate
 
     found = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kdedge.runtime.doctor_check import Check
+    from kdedge.runtime.doctor.check import Check
 
 __all__ = ["doctor"]
 
@@ -42,7 +42,7 @@ def doctor(
       kdedge doctor --json > machine.json
       kdedge doctor --no-probe
     """
-    from kdedge.runtime.doctor import examine
+    from kdedge.runtime.doctor.run import examine
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -78,7 +78,7 @@ def _lines(check: "Check") -> list[str]:
     from shutil import get_terminal_size
     from textwrap import wrap
 
-    from kdedge.runtime.doctor import WIDEST
+    from kdedge.runtime.doctor.run import WIDEST
 
     left = COLUMN + WIDEST + 1
     room = max(NARROW, min(WIDE, get_terminal_size().columns)) - left if sys.stdout.isatty() else 10_000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from kdedge.runtime.report_look import Look
+    from kdedge.runtime.report.look import Look
     from kdedge.runtime.run_reader import RunRecord
 
 __all__ = ["report"]
@@ -48,8 +48,8 @@ def report(
 
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     from kdedge.errors import DataError
-    from kdedge.runtime.report import write_report
-    from kdedge.runtime.report_run import report_data
+    from kdedge.runtime.report.page import write_report
+    from kdedge.runtime.report.run import report_data
     from kdedge.runtime.run_reader import read_bench, read_run
 
     if data is not None and no_data:
@@ -79,7 +79,7 @@ def _look(run: "RunRecord", data: Path | None, most: int | None, threads: int | 
     """Evaluate where there is something to evaluate, and say on what."""
     from kdedge.cli.progress import progress_bar
     from kdedge.errors import DataError
-    from kdedge.runtime.report_look import find_images, look
+    from kdedge.runtime.report.look import find_images, look
 
     if not run.exports:
         if data is not None:

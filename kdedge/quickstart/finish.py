@@ -7,7 +7,7 @@ import numpy as np
 
 from kdedge.preprocess import Image, decode
 from kdedge.quickstart.story import Story
-from kdedge.runtime.report import Mistake, ReportData, write_report
+from kdedge.runtime.report.page import Mistake, ReportData, write_report
 from kdedge.runtime.run_reader import read_run
 
 __all__ = ["print_table", "table", "write_story_report"]

@@ -110,6 +110,11 @@ class Classifier:
         return self._decider.labels if self._decider else self.card.labels
 
     @property
+    def threshold(self) -> float | None:
+        """The score below which an image is unknown; None where nothing is."""
+        return self._decider.threshold if self._decider else None
+
+    @property
     def prototypes(self) -> "Prototypes | None":
         """Those of the trained classes that the file holds; None in files that hold none."""
         from kdedge.runtime.prototypes import PROTOTYPES_KEY, decoded

@@ -7,9 +7,9 @@ from typing import Any
 
 from kdedge.card import METADATA_KEY, ModelCard
 from kdedge.progress import Progress
-from kdedge.runtime.bench_input import feed_of, runner
-from kdedge.runtime.bench_quiet import Watch
-from kdedge.runtime.bench_single_stream import single_stream
+from kdedge.runtime.bench.input import feed_of, runner
+from kdedge.runtime.bench.quiet import Watch
+from kdedge.runtime.bench.single_stream import single_stream
 from kdedge.runtime.conditions import conditions, runtime_build
 from kdedge.runtime.latency import Latency, measure
 from kdedge.runtime.memory import peak_rss_mb

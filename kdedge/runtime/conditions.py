@@ -11,7 +11,7 @@ from typing import Any
 
 from kdedge import __version__
 from kdedge.runtime.sensors import clocks, jetson, memory, power_mode, temperatures
-from kdedge.runtime.session import _quota, usable_cores
+from kdedge.runtime.session import cgroup_cores, usable_cores
 from kdedge.runtime.tensorrt_cache import gpu_name, tensorrt_version
 
 __all__ = ["conditions", "runtime_build"]
@@ -37,7 +37,7 @@ def conditions() -> dict[str, Any]:
     onnxruntime is not loaded for it: see :func:`runtime_build`.
     """
     known = clocks()
-    cores = _quota()
+    cores = cgroup_cores()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdedge.runtime.bench_start import start
+from kdedge.runtime.bench.start import start
 
 __all__ = ["peak_rss_mb"]
 

@@ -10,7 +10,7 @@ from kdedge.errors import ModelError
 from kdedge.runtime.providers import EXECUTION, Peek, attempts, describe, peek, provider_of, with_options
 from kdedge.runtime.tensorrt_cache import has_engine
 
-__all__ = ["default_threads", "open_session", "usable_cores"]
+__all__ = ["cgroup_cores", "default_threads", "open_session", "physical_cores", "usable_cores"]
 
 MOST_THREADS = 4
 """Small networks gain nothing from more threads, and a device has other things to do."""
@@ -111,24 +111,26 @@ def _first(message: str) -> str:
 
 
 def _refuse_both_wheels() -> None:
-    """The two wheels write the same files, so one of them silently wins.
+    """The wheels write the same files, so one of them silently wins.
 
     Their metadata is looked for by name: importlib.metadata would add a tenth to the start of ``kdedge classify``.
     """
     spec = find_spec("onnxruntime")
     if spec is None or spec.origin is None:
         raise ModelError("onnxruntime is not installed; run 'pip install onnxruntime'.")
-    if len(_wheels(Path(spec.origin).parents[1])) > 1:
+    if len(found := _wheels(Path(spec.origin).parents[1])) > 1:
         raise ModelError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; run "
-            "'pip uninstall -y onnxruntime onnxruntime-gpu' and then install the one you want "
+            f"{' and '.join(found)} are installed side by side and overwrite each other; run "
+            f"'pip uninstall -y {' '.join(found)}' and then install the one you want "
             "('pip install onnxruntime' for the CPU, 'pip install onnxruntime-gpu' for a GPU)."
         )
 
 
+_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-gpu-tensorrt", "onnxruntime-directml", "onnxruntime-openvino")
+
+
 def _wheels(site: Path) -> list[str]:
-    names = ("onnxruntime", "onnxruntime_gpu")
-    return [name for name in names if any(site.glob(f"{name}-*.dist-info"))]
+    return [name for name in _WHEELS if any(site.glob(f"{name.replace('-', '_')}-*.dist-info"))]
 
 
 def default_threads() -> int:
@@ -146,10 +148,10 @@ def usable_cores() -> int:
         allowed = os.sched_getaffinity(0)
     else:
         allowed = set(range(os.cpu_count() or 1))
-    return max(1, int(min(_physical(allowed), _quota())))
+    return max(1, int(min(physical_cores(allowed), cgroup_cores())))
 
 
-def _physical(cpus: set[int], system: Path = Path("/sys/devices/system/cpu")) -> int:
+def physical_cores(cpus: set[int], system: Path = Path("/sys/devices/system/cpu")) -> int:
     """How many physical cores the logical ``cpus`` belong to; all count where the system does not say."""
     try:
         return len({(system / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in cpus})
@@ -157,7 +159,7 @@ def _physical(cpus: set[int], system: Path = Path("/sys/devices/system/cpu")) ->
         return len(cpus)
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+def cgroup_cores(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
     """The cgroup's limit in cores, version 1 or 2; infinity where there is none."""
     try:
         lines = own.read_text().splitlines()

@@ -87,12 +87,12 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = f"{APP}\nimport io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()):\n"
     code += "    try:\n        app(['--json', '--no-probe'])\n    except SystemExit:\n        pass"
     assert not loaded_after(code, tmp_path) & HEAVY
-    assert not loaded_after("import kdedge.cli.doctor, kdedge.runtime.doctor", tmp_path) & HEAVY
+    assert not loaded_after("import kdedge.cli.doctor, kdedge.runtime.doctor.run", tmp_path) & HEAVY
 
 
 def test_colours_and_wrapping_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kdedge.cli import doctor as command
-    from kdedge.runtime.doctor_check import Check
+    from kdedge.runtime.doctor.check import Check
 
     check = Check("memory", "problem", "word " * 30, "do this \x1b[31mnow " * 12)
     monkeypatch.setattr(command.sys.stdout, "isatty", lambda: True, raising=False)

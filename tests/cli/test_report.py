@@ -79,7 +79,7 @@ def test_mistakes(run_kdedge, run: Path, tmp_path: Path) -> None:
 
 def variables(dark: bool) -> dict[str, tuple[float, float, float]]:
     """The colours of the page by name, 0-1."""
-    css = files("kdedge.runtime").joinpath("report.css").read_text(encoding="utf-8")
+    css = files("kdedge.runtime.report").joinpath("report.css").read_text(encoding="utf-8")
     found = re.findall(r":root \{([^}]*)\}", css)[dark]
     pairs = re.findall(r"--(\w+): #(\w+);", found)
     full = {name: "".join(letter * (2 if len(code) == 3 else 1) for letter in code) for name, code in pairs}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kdedge.runtime.doctor_check import Machine
+from kdedge.runtime.doctor.check import Machine
 
 __all__ = ["JETSON", "PI", "machine", "write"]
 

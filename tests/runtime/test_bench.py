@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from kdedge.errors import CardError, DataError, ModelError, RunError
-from kdedge.runtime import bench as bench_module
-from kdedge.runtime.bench import Plan, run_bench
-from kdedge.runtime.bench_diff import bench_diff, read_bench_file
-from kdedge.runtime.bench_models import choose_files, precisions, resolve_provider, teacher_files
-from kdedge.runtime.bench_quiet import Seen, Watch
-from kdedge.runtime.bench_sweep import sweep, thread_counts
-from kdedge.runtime.bench_table import as_markdown, as_text, bench_tables, notes
+from kdedge.runtime.bench import run as bench_module
+from kdedge.runtime.bench.diff import bench_diff, read_bench_file
+from kdedge.runtime.bench.models import choose_files, precisions, resolve_provider, teacher_files
+from kdedge.runtime.bench.quiet import Seen, Watch
+from kdedge.runtime.bench.run import Plan, run_bench
+from kdedge.runtime.bench.sweep import sweep, thread_counts
+from kdedge.runtime.bench.table import as_markdown, as_text, bench_tables, notes
 from kdedge.runtime.compare import Candidate
 from kdedge.runtime.latency import Latency
 from tests.conftest import color_card, write_color_model

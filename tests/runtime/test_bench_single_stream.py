@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from kdedge.runtime.bench_single_stream import LEAST_QUERIES, single_stream
-from kdedge.runtime.bench_stats import median_difference, median_ratio
+from kdedge.runtime.bench.single_stream import LEAST_QUERIES, single_stream
+from kdedge.runtime.bench.stats import median_difference, median_ratio
 
 
 @pytest.mark.parametrize(("queries", "discarded"), [(7469, 685), (2048, 172)])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kdedge.errors import DataError, ModelError
-from kdedge.runtime import bench_stages
-from kdedge.runtime.bench_overhead import overhead
-from kdedge.runtime.bench_stages import STAGES, stages, synthetic_photograph
+from kdedge.runtime.bench import stages as bench_stages
+from kdedge.runtime.bench.overhead import overhead
+from kdedge.runtime.bench.stages import STAGES, stages, synthetic_photograph
 from tests.conftest import write_color_model
 
 

@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from kdedge.runtime import doctor, doctor_camera, doctor_model, doctor_python
-from kdedge.runtime.doctor import WIDEST, Machine, examine
-from kdedge.runtime.doctor_attempt import Outcome, attempt
+from kdedge.runtime.doctor import camera as doctor_camera
+from kdedge.runtime.doctor import model as doctor_model
+from kdedge.runtime.doctor import python as doctor_python
+from kdedge.runtime.doctor import run as doctor
+from kdedge.runtime.doctor.attempt import Outcome, attempt
+from kdedge.runtime.doctor.run import WIDEST, Machine, examine
 from tests.conftest import color_card, environment, write_color_model
 from tests.runtime.machines import JETSON, PI, machine
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdedge.runtime.doctor_board import check_container, check_gpu, check_jetson, check_pi, check_temperature
+from kdedge.runtime.doctor.board import check_container, check_gpu, check_jetson, check_pi, check_temperature
 from tests.runtime.machines import JETSON, PI, machine
 
 

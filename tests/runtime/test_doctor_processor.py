@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kdedge.runtime.doctor_memory import check_disk, check_memory
-from kdedge.runtime.doctor_processor import check_clock, check_cpu, check_frequency, check_instructions, check_threads
+from kdedge.runtime.doctor.memory import check_disk, check_memory
+from kdedge.runtime.doctor.processor import check_clock, check_cpu, check_frequency, check_instructions, check_threads
 from tests.runtime.machines import JETSON, PI, machine
 
 CPUFREQ = "sys/devices/system/cpu/cpu0/cpufreq"

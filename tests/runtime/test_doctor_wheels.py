@@ -10,11 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from kdedge.runtime import doctor_providers, doctor_python
-from kdedge.runtime.doctor_attempt import Outcome, attempt
-from kdedge.runtime.doctor_check import version_tuple
-from kdedge.runtime.doctor_probe import tiny_model
-from kdedge.runtime.doctor_reasons import explain_import, explain_provider, missing_libraries
+from kdedge.runtime.doctor import providers as doctor_providers
+from kdedge.runtime.doctor import python as doctor_python
+from kdedge.runtime.doctor.attempt import Outcome, attempt
+from kdedge.runtime.doctor.check import version_tuple
+from kdedge.runtime.doctor.probe import tiny_model
+from kdedge.runtime.doctor.reasons import explain_import, explain_provider, missing_libraries
 from tests.conftest import environment
 from tests.runtime.machines import JETSON, machine
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kdedge.errors import ModelError
-from kdedge.runtime.bench_start import STEPS, ColdStart, Start, cold_start, engine_build_seconds
+from kdedge.runtime.bench.start import STEPS, ColdStart, Start, cold_start, engine_build_seconds
 from kdedge.runtime.memory import peak_rss_mb
 from tests.conftest import write_color_model
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kdedge.runtime.bench_energy import measure_energy
+from kdedge.runtime.bench.energy import measure_energy
 from kdedge.runtime.power import Ina3221, Meter, Nvml, Rail, Rapl, energy_sensor
 from tests.runtime.test_sensors import put
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from kdedge.runtime.evaluate import scores
-from kdedge.runtime.report import Mistake, ReportData, render_report, write_report
-from kdedge.runtime.report_head import Claim, headline
+from kdedge.runtime.report.head import Claim, headline
+from kdedge.runtime.report.page import Mistake, ReportData, render_report, write_report
 from kdedge.runtime.run_reader import read_run
 from tests.conftest import color_card
 from tests.runtime.page import Page
@@ -286,4 +286,4 @@ def test_with_its_run_a_quickstart_tells_how_it_was_quantised(tmp_path: Path) ->
 
 
 def test_report_needs_no_torch(tmp_path: Path) -> None:
-    assert not loaded_after("import kdedge.runtime.report", tmp_path) & TRAINING
+    assert not loaded_after("import kdedge.runtime.report.page", tmp_path) & TRAINING

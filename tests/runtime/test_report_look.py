@@ -8,8 +8,8 @@ import pytest
 from kdedge.errors import DataError
 from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.evaluate import evaluate
-from kdedge.runtime.report_look import find_images, look, thin
-from kdedge.runtime.report_pictures import MOST_MISTAKES, pick_changes, pick_examples, pick_mistakes
+from kdedge.runtime.report.look import find_images, look, thin
+from kdedge.runtime.report.pictures import MOST_MISTAKES, pick_changes, pick_examples, pick_mistakes
 from kdedge.runtime.run_reader import read_run
 from tests.runtime.runs import write_images, write_run
 

@@ -14,10 +14,10 @@ from kdedge.card import ModelCard
 from kdedge.data.folder import LabelledImages
 from kdedge.preprocess import Preprocess
 from kdedge.runtime.evaluate import scores
-from kdedge.runtime.report import render_report
-from kdedge.runtime.report_accuracy import paired_difference
-from kdedge.runtime.report_look import Answers, Found, Look, find_images, look
-from kdedge.runtime.report_run import recorded_images, report_data, reproduce
+from kdedge.runtime.report.accuracy import paired_difference
+from kdedge.runtime.report.look import Answers, Found, Look, find_images, look
+from kdedge.runtime.report.page import render_report
+from kdedge.runtime.report.run import recorded_images, report_data, reproduce
 from kdedge.runtime.run_reader import Export, RunRecord, read_run
 from tests.conftest import color_card
 from tests.runtime.page import Page, spoken

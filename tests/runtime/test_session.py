@@ -25,11 +25,11 @@ def test_quota_is_the_least_of_all_cgroups_above(tmp_path: Path) -> None:
     own.write_text("0::/pod/box\n")
     root = tmp_path / "v2"
     (root / "pod/box").mkdir(parents=True)
-    assert session._quota(root, own) == float("inf")
+    assert session.cgroup_cores(root, own) == float("inf")
     (root / "pod/box/cpu.max").write_text("max 100000\n")
-    assert session._quota(root, own) == float("inf")
+    assert session.cgroup_cores(root, own) == float("inf")
     (root / "pod/cpu.max").write_text("150000 100000\n")
-    assert session._quota(root, own) == 1.5
+    assert session.cgroup_cores(root, own) == 1.5
 
 
 def test_quota_of_version_1(tmp_path: Path) -> None:
@@ -39,22 +39,22 @@ def test_quota_of_version_1(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "cpu.cfs_period_us").write_text("100000\n")
     (folder / "cpu.cfs_quota_us").write_text("-1\n")
-    assert session._quota(tmp_path, own) == float("inf")
+    assert session.cgroup_cores(tmp_path, own) == float("inf")
     (folder / "cpu.cfs_quota_us").write_text("300000\n")
-    assert session._quota(tmp_path, own) == 3.0
+    assert session.cgroup_cores(tmp_path, own) == 3.0
 
 
 def test_two_threads_of_a_core_are_one_core(tmp_path: Path) -> None:
     for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
         (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
         (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(siblings)
-    assert session._physical({0, 1, 2, 3}, tmp_path) == 2
-    assert session._physical({0, 2}, tmp_path) == 1
-    assert session._physical({0, 1, 2, 3}, tmp_path / "absent") == 4
+    assert session.physical_cores({0, 1, 2, 3}, tmp_path) == 2
+    assert session.physical_cores({0, 2}, tmp_path) == 1
+    assert session.physical_cores({0, 1, 2, 3}, tmp_path / "absent") == 4
 
 
 def test_a_small_quota_still_leaves_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_quota", lambda: 0.3)
+    monkeypatch.setattr(session, "cgroup_cores", lambda: 0.3)
     assert usable_cores() == 1
 
 
@@ -87,7 +87,7 @@ def test_both_wheels_are_refused(monkeypatch: pytest.MonkeyPatch, color_model: P
     assert session._wheels(tmp_path) == ["onnxruntime"]
     (tmp_path / "onnxruntime_gpu-1.32.0.dist-info").mkdir()
     both = session._wheels(tmp_path)
-    assert both == ["onnxruntime", "onnxruntime_gpu"]
+    assert both == ["onnxruntime", "onnxruntime-gpu"]
     monkeypatch.setattr(session, "_wheels", lambda site: both)
     with pytest.raises(ModelError, match="pip uninstall -y onnxruntime onnxruntime-gpu"):
         open_session(color_model)

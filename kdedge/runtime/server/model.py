@@ -26,6 +26,7 @@ class ServedModel:
         self.told: dict[str, Any] = {
             **card,
             "enrolled": list(classifier.labels[len(classifier.card.labels) :]),
+            "threshold": classifier.threshold,
             "sha256": self.sha256,
             "bytes": self.path.stat().st_size,
             "provider": classifier.provider,

@@ -72,6 +72,7 @@ def test_unknown_images_and_enrolled_thresholds_are_told(tmp_path: Path, color_i
             assert told["score"] == pytest.approx(wanted.score)
             assert told["top"][0]["label"] == wanted.labels[0]
         assert told["label"] == "unknown"
+        assert httpx.get(f"{server.url}/v1/model").json()["threshold"] == 0.9
 
 
 def test_one_bad_image_does_not_spoil_the_others(colors: Running) -> None:

@@ -21,6 +21,7 @@ def test_the_card(colors: Running, model: Path) -> None:
     assert told["labels"] == ["blue", "green", "red"]
     assert told["preprocess"] == color_card().preprocess.to_dict()
     assert (told["name"], told["precision"], told["provider"], told["enrolled"]) == ("colors", "fp32", "cpu", [])
+    assert told["threshold"] is None
     assert (told["sha256"], told["bytes"]) == (sha256_of(model), model.stat().st_size)
     assert told["limits"] == {"bytes": 1_000_000, "pixels": 50_000_000, "files": 32, "queue": 128, "seconds": 30.0}
     assert "provenance" not in told

@@ -1,0 +1,1 @@
+"""``kdedge bench``: networks timed beside each other, with the conditions."""

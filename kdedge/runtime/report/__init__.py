@@ -1,0 +1,1 @@
+"""``kdedge report``: a run as one page of HTML."""
