@@ -230,3 +230,4 @@ def test_python(
 def test_another_kdedge_than_the_one_that_runs() -> None:
     assert doctor_python.check_kdedge({"kdedge": "0.0.1"}).status == "warn"
     assert doctor_python.check_kdedge({}).status == "ok"
+    assert doctor_python.check_kdedge({}).details["path"] == str(Path(__file__).parents[2] / "kdedge")

@@ -6,6 +6,7 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
+import kdedge
 from kdedge import __version__
 from kdedge.runtime.doctor.attempt import Outcome, attempt, reason_of
 from kdedge.runtime.doctor.check import Check, Machine, version_tuple
@@ -85,7 +86,7 @@ def check_kdedge(found: Mapping[str, str]) -> Check:
     Args:
         found: what :func:`installed` gives.
     """
-    home = Path(__file__).resolve().parents[1]
+    home = Path(kdedge.__file__).resolve().parent
     known = found.get("kdedge", "")
     details = {"version": __version__, "path": str(home), "installed": known or None}
     if known and known != __version__:
