@@ -2,7 +2,8 @@
 
 Eight-bit weights saturate where a processor adds their products up in 16 bits (x86 without VNNI). The weights are taken from
 the entry itself, integer times scale, and the rectifiers that live in the ranges of its activations become Clips; the float
-network goes through ``kdedge export --from``. VAL chooses nothing but the calibration; TEST is only measured.
+network goes through ``kdedge export --from``. VAL chooses the calibration and the
+threshold for the unknown; TEST is only measured.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import onnx
 import tomli_w
 from onnx import helper, numpy_helper
@@ -23,7 +25,9 @@ from kdedge.card import ModelCard
 from kdedge.data.folder import class_folders
 from kdedge.errors import KdedgeError
 from kdedge.export.graph import read_card, write_card
+from kdedge.export.pictures import Pictures
 from kdedge.export.recipe import ExportOptions
+from kdedge.export.rejection import Known, with_prototypes
 from kdedge.export.sources import ForeignOptions, export_foreign
 from kdedge.export.targets import target_for
 from kdedge.files import sha256_of, write_json, write_text
@@ -79,7 +83,12 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("name", help="of the entry; its files are replaced")
     options.add_argument("--calibrate", type=Path, required=True, help="images it was trained on")
-    options.add_argument("--val", type=Path, required=True, help="class folders that it was not trained on")
+    options.add_argument(
+        "--val",
+        type=Path,
+        help="class folders that it was not trained on; without them prototypes and threshold are "
+        "those of the class folders of --calibrate, and the threshold is only applied if asked for",
+    )
     options.add_argument("--test", type=Path, required=True, help="class folders whose accuracy goes into the card")
     options.add_argument("--notes", help="limits and use; instead of the card's own")
     options.add_argument("--models", type=Path, default=MODELS, help="the zoo's folder")
@@ -89,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> Path:
     """Replace the entry's files; return its folder."""
     given = parser().parse_args(arguments)
-    folder = given.models / given.name
+    folder: Path = given.models / given.name
     model = folder / "model.int8.onnx"
     old = ModelCard.from_json((folder / "card.json").read_text(encoding="utf-8"), str(folder))
     with tempfile.TemporaryDirectory() as scratch:
@@ -101,6 +110,8 @@ def main(arguments: list[str] | None = None) -> Path:
         )
         export_foreign(source, foreign, ExportOptions(target=target_for("x86", vnni=False), out=made))
         new = read_card(made)
+        if not given.val:
+            new = _known(made, new, given.calibrate)
         measured = round(float(evaluate(Classifier(made, 2), class_folders(given.test, old.labels)).scores.accuracy), 6)
         card = new.with_(
             **{key: getattr(old, key) for key in ("student", "teacher", "parameters", "expects", "licence")},
@@ -117,11 +128,19 @@ def main(arguments: list[str] | None = None) -> Path:
     return folder
 
 
+def _known(file: Path, card: ModelCard, folder: Path) -> ModelCard:
+    """Put prototypes of images it was trained on into the file; the card then says so."""
+    seen = class_folders(folder, card.labels)
+    known = Known(Pictures.from_paths(seen.paths, card.preprocess), np.asarray(seen.labels, np.int64))
+    nothing = np.empty((0, card.preprocess.size, card.preprocess.size, 3), np.uint8)
+    return with_prototypes(file, card, known, nothing, np.empty(0, np.int64))
+
+
 def _note_command(path: Path, given: argparse.Namespace) -> None:
     """Put this command behind those of the recipe."""
     settings = tomllib.loads(path.read_text(encoding="utf-8"))
     words = ["python", "-m", "benchmarks.zoo_requantise", given.name]
-    for option in ("calibrate", "val", "test"):
+    for option in ("calibrate", "val", "test") if given.val else ("calibrate", "test"):
         words += [f"--{option}", getattr(given, option).as_posix()]
     command = shlex.join(words)
     settings["commands"] = [*(each for each in settings["commands"] if each != command), command]

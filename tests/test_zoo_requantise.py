@@ -12,6 +12,7 @@ import pytest
 from benchmarks import zoo_requantise
 from kdedge.card import ModelCard
 from kdedge.export.inference import onnx_outputs
+from kdedge.runtime.classifier import Classifier
 from tests.test_benchmarks import check_entry
 
 ENTRY = Path(__file__).parents[1] / "models" / "cifar10"
@@ -39,18 +40,24 @@ def test_the_float_network_says_what_the_int8_one_says(pictures: np.ndarray, tmp
 
 
 @pytest.mark.slow
-def test_an_entry_is_replaced(pictures: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unseen", [True, False])
+def test_an_entry_is_replaced(unseen: bool, pictures: np.ndarray, tmp_path: Path) -> None:
     shutil.copytree(ENTRY, tmp_path / "models" / "cifar10")
     old = ModelCard.from_json((ENTRY / "card.json").read_text(encoding="utf-8"))
     for number, picture in enumerate(pictures):
         place = tmp_path / "data" / old.labels[number % 10] / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(place), picture)
-    given = [word for option in ("calibrate", "val", "test") for word in (f"--{option}", str(tmp_path / "data"))]
+    given = [
+        word for option in ("calibrate", *["val"] * unseen, "test") for word in (f"--{option}", str(tmp_path / "data"))
+    ]
     entry = zoo_requantise.main(["cifar10", *given, "--models", str(tmp_path / "models"), "--notes", "new"])
     card = ModelCard.from_json((entry / "card.json").read_text(encoding="utf-8"))
     assert card.quantization["reduce_range"]
     assert card.embedding_output
+    assert Classifier(entry / "model.int8.onnx").prototypes is not None
+    assert not card.rejection["applied"]
+    assert card.rejection["how"].startswith("training images") != unseen
     assert (card.name, card.teacher, card.licence, card.notes) == ("cifar10", old.teacher, old.licence, "new")
     assert card.scores["test_accuracy"] == old.scores["test_accuracy"]
     assert card.scores["int8_test_accuracy"] in {number / 20 for number in range(21)}
