@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "cache_dir", "sha256_of", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "cache_dir", "check_writable", "sha256_of", "write_bytes", "write_json", "write_text"]
 
 
 def cache_dir(*parts: str) -> Path:
@@ -22,12 +22,13 @@ def cache_dir(*parts: str) -> Path:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path``; it takes the name ``path`` only if the block ends without an error."""
+    """Yield a temporary file beside ``path``; it takes the name ``path`` only if the block ends without an error.
+
+    Raises:
+        OSError: no file can be made there; it names ``path``.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -38,6 +39,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    os.close(handle)
+    return Path(name)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Find out before long work whether files can be made; leaves their folders, but no file.
+
+    Raises:
+        OSError: see :func:`atomic_path`.
+    """
+    for path in paths:
+        if path is not None:
+            _temporary(path).unlink()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

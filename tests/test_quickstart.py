@@ -201,6 +201,8 @@ def test_the_closing_table_and_commands(done: Finished, capsys: pytest.CaptureFi
         "report.html",
     ):
         assert text in said
+    steps = done.story.distilled.card.provenance["steps"]
+    assert (f"the student was trained for {steps} step" in said) == (steps < finish.FEWEST_STEPS)
 
 
 def test_long_steps_have_bars(done: Finished) -> None:

@@ -20,6 +20,11 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if "--debug" in sys.argv or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:  # while the commands are loaded
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -89,10 +89,11 @@ def bench(
         _compare(*compare)
         return
     from kdedge.cli.progress import progress_bar
-    from kdedge.files import write_json, write_text
+    from kdedge.files import check_writable, write_json, write_text
     from kdedge.runtime.bench.run import run_bench
     from kdedge.runtime.bench.table import as_markdown, as_text, bench_tables, notes
 
+    check_writable(out, markdown)
     files = {"fp32": teacher_fp32, "int8": teacher_int8, "fp16": teacher_fp16}
     counts = {"batches": _numbers("--batches", batches), "threads": _numbers("--threads-sweep", threads_sweep)}
     plan = _plan(model, student, size, teacher, files, provider, threads)

@@ -55,7 +55,9 @@ def attach(
     from kdedge.errors import ModelError
 
     if find_spec("onnx") is None:
-        raise ModelError("this command needs onnx: install kdedge with pip install 'kdedge[train]'.")
+        raise ModelError(
+            "this command needs onnx: install kdedge with pip install 'kdedge[train]' (in a checkout -e '.[train]')."
+        )
     from kdedge.export.attach import Given, attach, read_card_file
 
     given = Given(

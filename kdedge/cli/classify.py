@@ -226,7 +226,8 @@ def _open(
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     print(f"model: {card.name} ({card.precision}, {size}, on {classifier.provider}), {why}: {path}", file=sys.stderr)
     if found:
-        print(f"gallery: {len(found[0].classes)} enrolled classes: {found[1]}", file=sys.stderr)
+        count = len(found[0].classes)
+        print(f"gallery: {count} enrolled class{'' if count == 1 else 'es'}: {found[1]}", file=sys.stderr)
     return classifier
 
 

@@ -1,6 +1,9 @@
 """``kdedge gallery``: what was enrolled, and the threshold below which an image is of nobody."""
 
 import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +32,10 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 @app.callback()
 def _group() -> None:
     """See and change what was enrolled with 'kdedge enroll'."""
+
+
+FEW = 0.5
+"""Share of known images; a threshold that lets fewer pass is doubtful."""
 
 
 @app.command("list", short_help="The enrolled classes.")
@@ -122,11 +129,17 @@ def remove(
             left = left.without(name)
         return left
 
-    left = list(change_gallery(path, change).classes)
+    made = change_gallery(path, change)
+    left = list(made.classes)
     told = {"gallery": str(path), "removed": names, "left": left}
     print(
         json.dumps(told, ensure_ascii=False) if as_json else f"removed {', '.join(names)}; {len(left)} left in {path}"
     )
+    if not left and made.rejection.get("applied"):
+        print(
+            f"note: the threshold {made.rejection['threshold']:.3f} stays; 'kdedge gallery clear' forgets it, too",
+            file=sys.stderr,
+        )
 
 
 @app.command(short_help="Forget everything.")
@@ -202,6 +215,32 @@ def calibrate(
     else:
         print(_threshold_words(made) if made.rejection else "prototypes made; too little for a threshold")
         print(f"in {path}")
+    for doubt in _doubts(made.rejection, classifier.card.rejection, false_accept):
+        print(f"warning: {doubt}", file=sys.stderr)
+
+
+def _doubts(found: Mapping[str, Any], card: Mapping[str, Any], asked: float) -> Iterator[str]:
+    """What speaks against a threshold that was just set."""
+    if not found.get("applied"):
+        return
+    if found["strangers"] and found["false_accept"] > asked:
+        yield (
+            f"{found['strangers']} images of strangers promise {found['false_accept']:.1%} at most, not the {asked:.1%} that "
+            f"{'was' if asked != 0.01 else 'is'} asked; give {math.ceil(1 / asked) - 1} or more."
+        )
+    if found["known"]:
+        if found["known_accept"] < FEW:
+            yield (
+                f"only {found['known_accept']:.1%} of the known images pass, most of what the model knows is called unknown. "
+                "Are the strangers really none of the classes?"
+            )
+        return
+    stricter = [choice for choice in card.get("choices", ()) if choice["threshold"] <= found["threshold"]]
+    if stricter and (kept := min(choice["known_accept"] for choice in stricter)) < FEW:
+        yield (
+            f"at export no more than {kept:.1%} of the images of trained classes would have passed such a threshold; "
+            "measure with --known DIR. Are the strangers really none of the classes?"
+        )
 
 
 def _told(classifier: "Classifier", paths: list[Path], progress: Any) -> "list[Image]":

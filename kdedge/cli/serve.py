@@ -152,7 +152,9 @@ def _need_extra() -> None:
         "prometheus_client": "prometheus-client",
     }
     if missing := [name for module, name in wanted.items() if find_spec(module) is None]:
-        raise RunError(f"kdedge serve needs {', '.join(missing)}; run pip install 'kdedge[serve]'.")
+        raise RunError(
+            f"kdedge serve needs {', '.join(missing)}; run pip install 'kdedge[serve]' (in a checkout -e '.[serve]')."
+        )
 
 
 def _open(

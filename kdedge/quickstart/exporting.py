@@ -53,7 +53,8 @@ def export_demo(done: Distilled, run: Run, seed: int, bars: Bars, say: Say) -> E
     exported = export(Limits(seconds=60.0))
     if exported.missed:
         say(
-            f"warning: {exported.missed}; 'kdedge export' would write fp32 alone. This demonstration shows it as it is."
+            f"warning: no int8 file within the limits was found ({exported.missed}). 'kdedge export' would write fp32 alone, "
+            "this demonstration writes one without limits; 'kdedge info' says what it loses."
         )
         exported = export(Limits(max_drop=100.0, min_speedup=0.0, min_agreement=0.0, min_cosine=-1.0))
     return exported

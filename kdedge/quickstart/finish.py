@@ -13,6 +13,7 @@ from kdedge.runtime.run_reader import read_run
 __all__ = ["print_table", "table", "write_story_report"]
 
 EXAMPLES = 10
+FEWEST_STEPS = 100  # below that the student is hardly more than the weights it began with
 
 
 def write_story_report(story: Story) -> Path:
@@ -112,6 +113,12 @@ def print_table(story: Story, report: Path) -> None:
         f"student {summary['shift_accuracy']:.3f}, teacher {summary['teacher_shift_accuracy']:.3f}."
     )
     print(f"{summary['verdict']}")
+    steps = int(story.distilled.card.provenance["steps"])
+    if steps < FEWEST_STEPS:
+        print(
+            f"warning: the student was trained for {steps} step{'' if steps == 1 else 's'} only, the machine was slow or busy: "
+            "the numbers above are not what kdedge can do. What is cached now is reused; run it again, or with --budget 15."
+        )
     print(f"Took {summary['seconds']['total'] / 60:.1f} minutes. Report: {report}   Numbers: {run / 'summary.json'}")
     print("\nNext:")
     for command in _next(story):

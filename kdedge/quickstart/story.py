@@ -37,7 +37,7 @@ GENERATED = 500  # faces of the generator in the transfer set
 VIEWS = 20  # views of each labelled crop
 SHIFT_SHARE = 0.5  # the side experiment trains this long, relative to the student
 RESERVE = 75.0  # seconds kept back for heads, export, benchmark and report
-LEAST_TRAINING = 20.0  # seconds, however small the budget
+LEAST_TRAINING = 60.0  # seconds, however small the budget
 
 
 @dataclass(frozen=True)

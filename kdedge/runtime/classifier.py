@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,11 @@ class Classifier:
     memory of the network.
 
     Args:
-        path: an ONNX file with a kdedge card in its metadata.
+        path: an ONNX file with a kdedge card in its metadata; or what ``--model`` takes: a run directory, a name of the zoo.
         threads: threads of onnxruntime; None uses the cores there are, at most 4.
         provider: ``auto``, ``cpu``, ``cuda``, ``tensorrt`` or ``xnnpack``; see :func:`kdedge.runtime.providers.attempts`.
         allow_fallback: whether the CPU may take over where ``provider`` cannot be had, which is an error otherwise.
-        gallery: classes that were enrolled for this file, see :func:`kdedge.runtime.gallery_file.find_gallery`.
+        gallery: classes that were enrolled for this file; ``auto`` takes what ``kdedge enroll`` made for it, if anything.
         unknown: below which score an image is unknown: ``auto`` takes the threshold of the gallery, else that of the card
             where it may be applied; ``never``, or a number.
         say: told in one line what takes long, and what took over; None keeps silent.
@@ -66,16 +66,16 @@ class Classifier:
         *,
         provider: str = "auto",
         allow_fallback: bool = False,
-        gallery: "Gallery | None" = None,
+        gallery: "Gallery | Literal['auto'] | None" = None,
         unknown: str | float = "auto",
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = _file(path)
         self._network = Network(self.path, threads, provider=provider, allow_fallback=allow_fallback, say=say)
         self.card = self._network.card
         self.provider = self._network.provider
         self.providers = tuple(self.session.get_providers())
-        self.gallery = gallery
+        self.gallery = _own_gallery(self.path) if gallery == "auto" else gallery
         self._decider = self._decides(unknown)
         fixed = self._network.fixed
         # of several images at once where the file fixes their number: whole runs
@@ -318,6 +318,25 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     np.exp(wide, out=wide)
     wide /= wide.sum(axis=-1, keepdims=True)
     return wide
+
+
+def _file(given: str | Path) -> Path:
+    """The file itself, or that of a run directory or a name of the zoo."""
+    path = Path(given)
+    if path.is_file() or (
+        path.suffix and not path.is_dir()
+    ):  # what looks like a file and is none is told so by whoever opens it
+        return path
+    from kdedge.runtime.models import default_model
+
+    return default_model(str(given))[0]
+
+
+def _own_gallery(path: Path) -> "Gallery | None":
+    from kdedge.runtime.gallery_file import find_gallery
+
+    found = find_gallery(path)
+    return found[0] if found else None
 
 
 def _sources(images: Source | Iterable[Source]) -> Iterable[Source]:

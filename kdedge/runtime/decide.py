@@ -107,6 +107,6 @@ def _threshold(card: ModelCard, gallery: "Gallery | None", unknown: str | float)
         if gallery is not None and gallery.rejection.get("applied"):
             return float(gallery.rejection["threshold"])
         return float(card.rejection["threshold"]) if card.rejection.get("applied") else None
-    if not np.isfinite(unknown):
-        raise ModelError(f"unknown is {unknown}; 'auto', 'never' or a threshold was expected.")
+    if not -1.0 <= unknown <= 1.0:  # nan, too
+        raise ModelError(f"a threshold for the unknown is a cosine, -1 to 1; {unknown} was given.")
     return float(unknown)

@@ -106,6 +106,7 @@ def sections(info: ModelInfo) -> list[Section]:
         Section("int8 against fp32", _rows(card.guard)),
         Section("calibration", _rows(card.quantization, {"int8_conv_share"} if card.fusion else set())),
         Section("what runs in int8", _fusion(card.fusion)),
+        Section("the unknown", _rejection(card.rejection)),
         Section("made", _rows(card.provenance)),
         Section("use", _filled((("licence", card.licence), ("notes", card.notes)))),
     )
@@ -184,6 +185,19 @@ def _fusion(fusion: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         kinds = [" and ".join(map(str, each.get("ops", ()))) for each in islands]
         lines.append(("float islands", f"{len(islands)}: {_few(sorted(set(kinds)))}" if islands else "none"))
     return _filled((*lines, *_rows(fusion, told)))
+
+
+def _rejection(found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if not found:
+        return ()
+    lines = [
+        ("threshold", f"{found['threshold']:.3f}, {'applied' if found['applied'] else 'only applied if asked for'}"),
+        ("lets pass", f"{found['known_accept']:.1%} of known images, {found['false_accept']:.1%} of strangers"),
+    ]
+    for choice in found.get("choices", ()):
+        words = f"{choice['known_accept']:.1%} of known images, {choice['false_accept']:.1%} of strangers at most"
+        lines.append((f"at {choice['threshold']:.3f}", words))
+    return _filled((*lines, ("measured on", found.get("how", ""))))
 
 
 def _rows(values: Mapping[str, Any], without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:

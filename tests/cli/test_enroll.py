@@ -113,6 +113,37 @@ def test_a_look_alike_is_warned_of(kdedge, tmp_path: Path) -> None:
     assert "1 of the images of 'gold' is enrolled as 'yellow' already" in error(same)
 
 
+def test_a_doubtful_threshold_is_warned_of(kdedge, tmp_path: Path, color_images: Path) -> None:
+    """Trained classes given as strangers, and too few of them."""
+    few = write_pictures(tmp_path / "few", OTHERS["yellow"], 3)
+    done = kdedge("gallery", "calibrate", "--unknown", few)
+    assert done.exit_code == 0
+    assert "3 images of strangers promise 25.0% at most, not the 1.0% that is asked; give 99 or more" in done.stderr
+    write_pictures(tmp_path / "red" / "red", COLORS["red"], 3)
+    own = write_pictures(tmp_path / "own", COLORS["red"], 9)
+    done = kdedge("gallery", "calibrate", "--unknown", own, "--known", tmp_path / "red", "--false-accept", 0.1)
+    assert "of the known images pass, most of what the model knows is called unknown" in done.stderr
+    assert "of strangers promise" not in done.stderr
+
+
+def test_a_threshold_that_export_knows_to_be_too_high(kdedge, tmp_path: Path, color_images: Path) -> None:
+    choices = [{"threshold": -1.0, "known_accept": 0.25, "false_accept": 0.01, "known": 9, "strangers": 9}]
+    strict = write_knowing(tmp_path / "strict.onnx", color_images, choices=choices)
+    cyan = write_pictures(tmp_path / "cyan", OTHERS["cyan"], 9)
+    words = ("gallery", "calibrate", "--unknown", cyan, "--false-accept", 0.1)
+    assert "at export no more than 25.0% of the images" in kdedge(*words, "--model", strict).stderr
+    assert "at export" not in kdedge(*words).stderr
+
+
+def test_the_threshold_that_stays_is_told(kdedge, tmp_path: Path) -> None:
+    yellow = write_pictures(tmp_path / "yellow", OTHERS["yellow"], 4)
+    kdedge("enroll", "yellow", yellow)
+    assert "stays" not in kdedge("gallery", "remove", "yellow").stderr
+    kdedge("enroll", "yellow", yellow)
+    kdedge("gallery", "calibrate", "--unknown", write_pictures(tmp_path / "cyan", OTHERS["cyan"], 4))
+    assert "stays; 'kdedge gallery clear' forgets it, too" in kdedge("gallery", "remove", "yellow").stderr
+
+
 def test_calibrate(kdedge, tmp_path: Path) -> None:
     for name, color in COLORS.items():
         write_pictures(tmp_path / "known" / name, color, 6, seed=3)

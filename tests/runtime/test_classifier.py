@@ -1,5 +1,6 @@
 """The classifier: what it takes, what it gives, what it refuses."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -297,3 +298,17 @@ def test_a_network_that_fails_says_where(classifier: Classifier, monkeypatch: py
     monkeypatch.setattr(classifier, "session", Broken())
     with pytest.raises(ModelError, match=r"failed on cpu \(CUDA out of memory\)"):
         classifier.predict(noisy(1))
+
+
+def test_a_name_of_the_zoo_and_a_run_directory(color_model: Path, tmp_path: Path) -> None:
+    assert Classifier("cifar10", 1).card.name == "cifar10"
+    run = tmp_path / "runs" / "first.v2"
+    run.mkdir(parents=True)
+    shutil.copy(color_model, run / "student.onnx")
+    assert Classifier(run, 1).path == run / "student.onnx"
+    with pytest.raises(
+        ModelError, match=r"no such model; expected an \.onnx file, a run directory or a name of the zoo"
+    ):
+        Classifier("cifar11")
+    with pytest.raises(ModelError, match=r"absent\.onnx: no such model file"):
+        Classifier("absent.onnx")

@@ -291,3 +291,20 @@ def test_lock_is_free_after_a_process_died(tmp_path: Path) -> None:
     dead = subprocess.run([sys.executable, "-c", code, str(path)], env=environment(), check=False, timeout=60)
     assert dead.returncode == 9
     assert change_gallery(path, lambda there: there or empty()).classes == {}
+
+
+def test_the_models_own_gallery(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("KDEDGE_GALLERY", raising=False)
+    assert Classifier(model, 1, gallery="auto").gallery is None
+    with Classifier(model, 1) as plain:
+        enrol(plain, gallery_path(sha256_of(model)), "yellow", pictured(OTHERS["yellow"], 3))
+    with Classifier(model, 1, gallery="auto") as own:
+        assert own.labels == (*COLORS, "yellow")
+        assert own.predict(painted(OTHERS["yellow"], 1, 9)[0])[0].label == "yellow"
+
+
+@pytest.mark.parametrize("threshold", [5.0, -1.01, float("nan")])
+def test_a_threshold_is_a_cosine(threshold: float, model: Path) -> None:
+    with pytest.raises(ModelError, match="a threshold for the unknown is a cosine, -1 to 1"):
+        Classifier(model, 1, unknown=threshold)

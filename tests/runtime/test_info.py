@@ -42,6 +42,14 @@ FULL = color_card(
     expects="aligned face crops",
     licence="Apache-2.0",
     notes="A note.",
+    rejection={
+        "threshold": 0.25,
+        "known_accept": 0.95,
+        "false_accept": 0.4,
+        "applied": False,
+        "choices": [{"threshold": 0.5, "known_accept": 0.7, "false_accept": 0.1, "known": 9, "strangers": 9}],
+        "how": "held-out images",
+    },
 )
 
 
@@ -83,6 +91,7 @@ def test_everything_is_said(tmp_path: Path) -> None:
         "int8 against fp32",
         "calibration",
         "what runs in int8",
+        "the unknown",
         "made",
         "use",
     ]
@@ -103,6 +112,12 @@ def test_everything_is_said(tmp_path: Path) -> None:
         "linear layers": "1 of 1",
         "float nodes": "c1, c2",
         "share": "95.00%",
+    }
+    assert found["the unknown"] == {
+        "threshold": "0.250, only applied if asked for",
+        "lets pass": "95.0% of known images, 40.0% of strangers",
+        "at 0.500": "70.0% of known images, 10.0% of strangers at most",
+        "measured on": "held-out images",
     }
     assert found["made"]["versions"] == "torch 2.14; onnx 1.23"
     assert found["use"] == {"licence": "Apache-2.0", "notes": "A note."}

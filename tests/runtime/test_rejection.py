@@ -241,11 +241,11 @@ def test_what_is_no_class_is_unknown(knowing: Path) -> None:
 
 def test_whoever_wants_no_threshold_gets_the_answers_of_before(knowing: Path) -> None:
     images = [image for color in (*COLORS.values(), *OTHERS.values()) for image in painted(color, 3)]
-    with Classifier(knowing, 1, unknown="never") as never, Classifier(knowing, 1, unknown=-2.0) as low:
+    with Classifier(knowing, 1, unknown="never") as never, Classifier(knowing, 1, unknown=-1.0) as low:
         plain, scored = never.predict(images), low.predict(images)
     assert [replace(found, score=None) for found in scored] == plain
     assert {found.score for found in plain} == {None}
-    with Classifier(knowing, 1, unknown=2.0) as high:
+    with Classifier(knowing, 1, unknown=1.0) as high:
         assert all(found.unknown for found in high.predict(images))
 
 

@@ -43,10 +43,11 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     said = []
     if around := found.get("overhead"):
         low, high = around["interval"]
+        unsure = " It cannot be told from nothing; measure with more --repeats." if low <= 0 else ""
         said.append(
             f"Classifier adds {around['microseconds']:.0f} us around session.run without decoding, {around['share']:.1%} of "
             f"its p50 of {around['run_p50_ms']:.2f} ms (95 % interval {low:.0f} to {high:.0f} us, {around['pairs']} pairs; "
-            f"inside the pairs {around['paired_microseconds']:.0f} us)."
+            f"inside the pairs {around['paired_microseconds']:.0f} us).{unsure}"
         )
     energy = found.get("energy") or {}
     if (reason := energy.get("reason")) and reason != NOT_ASKED:

@@ -169,6 +169,8 @@ def create_app(classifier: Classifier, settings: Settings, say: Callable[[Seen],
 
         @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
         async def page_file(request: Request, path: str) -> Response:
+            if path == "v1/classify":
+                raise HTTPException(405, headers={"Allow": "POST"})
             return answer_file(request, await asyncio.to_thread(page.find, path))
 
     _handle_problems(app)

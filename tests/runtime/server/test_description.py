@@ -126,6 +126,8 @@ def test_the_page(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for path in ("/none", "/a", "/%2e%2e/%2e%2e/etc/passwd", "/a/%00", "/index.html/"):
             assert problem(httpx.get(server.url + path))["status"] == 404
         assert problem(httpx.post(server.url))["status"] == 405
+        asked = httpx.get(f"{server.url}/v1/classify")
+        assert (problem(asked)["status"], asked.headers["allow"]) == (405, "POST")
         assert httpx.get(f"{server.url}/docs").status_code == 200
 
 
