@@ -22,7 +22,7 @@ LICENCE = (
 )
 NOTES = (
     "Recognises ten synthetic people in aligned 112 px face crops ('kdedge data faces' makes them). "
-    "A demonstration: it knows nobody else; 'kdedge gallery calibrate' sets a threshold for the unknown with pictures of others."
+    "A demonstration: it knows nobody else; 'kdedge gallery calibrate' sets a threshold with pictures of others."
 )
 
 
