@@ -169,7 +169,10 @@ importlib.util.find_spec = lambda name, *more: None if name in ("fastapi", "pyth
 """
     code, _, err = run(tmp_path, model, before=before)
     assert code == 2
-    assert err == "error: kdedge serve needs fastapi, python-multipart; run pip install 'kdedge[serve]' (in a checkout -e '.[serve]').\n"
+    assert (
+        err
+        == "error: kdedge serve needs fastapi, python-multipart; run pip install 'kdedge[serve]' (in a checkout -e '.[serve]').\n"
+    )
 
 
 def test_export_without_a_server(run_kdedge: Callable[..., Any], model: Path, tmp_path: Path) -> None:
