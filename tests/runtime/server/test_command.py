@@ -169,9 +169,9 @@ importlib.util.find_spec = lambda name, *more: None if name in ("fastapi", "pyth
 """
     code, _, err = run(tmp_path, model, before=before)
     assert code == 2
-    assert (
-        err
-        == "error: kdedge serve needs fastapi, python-multipart; run pip install 'kdedge[serve]' (in a checkout -e '.[serve]').\n"
+    assert err == (
+        "error: kdedge serve needs fastapi, python-multipart; run pip install 'kdedge[serve]' "
+        "(in a checkout -e '.[serve]').\n"
     )
 
 
