@@ -13,7 +13,7 @@ from kdedge.runtime.run_reader import read_run
 __all__ = ["print_table", "table", "write_story_report"]
 
 EXAMPLES = 10
-FEWEST_STEPS = 100  # below that the student is hardly more than the weights it began with
+FEWEST_STEPS = 30  # below that the student is hardly more than the weights it began with
 
 
 def write_story_report(story: Story) -> Path:
