@@ -225,8 +225,8 @@ def _doubts(found: Mapping[str, Any], card: Mapping[str, Any], asked: float) -> 
         return
     if found["strangers"] and found["false_accept"] > asked:
         yield (
-            f"{found['strangers']} images of strangers promise {found['false_accept']:.1%} at most, not the {asked:.1%} that "
-            f"{'was' if asked != 0.01 else 'is'} asked; give {math.ceil(1 / asked) - 1} or more."
+            f"{found['strangers']} images of strangers promise {found['false_accept']:.1%} at most, not the {asked:.1%} "
+            f"asked for; give {math.ceil(1 / asked) - 1} or more."
         )
     if found["known"]:
         if found["known_accept"] < FEW:

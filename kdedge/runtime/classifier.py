@@ -70,7 +70,9 @@ class Classifier:
         unknown: str | float = "auto",
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self.path = _file(path)
+        self.path = Path(path)
+        if not self.path.is_file():
+            self.path = _named(self.path)
         self._network = Network(self.path, threads, provider=provider, allow_fallback=allow_fallback, say=say)
         self.card = self._network.card
         self.provider = self._network.provider
@@ -320,16 +322,10 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return wide
 
 
-def _file(given: str | Path) -> Path:
-    """The file itself, or that of a run directory or a name of the zoo."""
-    path = Path(given)
-    if path.is_file() or (
-        path.suffix and not path.is_dir()
-    ):  # what looks like a file and is none is told so by whoever opens it
-        return path
-    from kdedge.runtime.models import default_model
+def _named(path: Path) -> Path:
+    from kdedge.runtime.models import named_model  # whoever gives a file does without it
 
-    return default_model(str(given))[0]
+    return named_model(path)
 
 
 def _own_gallery(path: Path) -> "Gallery | None":

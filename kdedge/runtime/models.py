@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kdedge.errors import ModelError
 
-__all__ = ["DEFAULT_ZOO", "default_model", "export_name", "zoo_folder", "zoo_models"]
+__all__ = ["DEFAULT_ZOO", "default_model", "export_name", "named_model", "zoo_folder", "zoo_models"]
 
 DEFAULT_ZOO = "cifar10"
 """The zoo's entry that is taken when nothing else is there."""
@@ -55,6 +55,15 @@ def default_model(explicit: str | None = None) -> tuple[Path, str]:
         "no model found; give one with --model (a .onnx file, a run directory or a name of the zoo), set KDEDGE_MODEL, "
         "or make one under runs/ with 'kdedge distill' and 'kdedge export'."
     )
+
+
+def named_model(given: Path) -> Path:
+    """The file of a run directory or of a name of the zoo; what looks like a file is left to whoever opens it.
+
+    Raises:
+        ModelError: see :func:`default_model`.
+    """
+    return given if given.suffix and not given.is_dir() else _resolve(str(given))
 
 
 def zoo_folder() -> Path:

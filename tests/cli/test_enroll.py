@@ -118,7 +118,7 @@ def test_a_doubtful_threshold_is_warned_of(kdedge, tmp_path: Path, color_images:
     few = write_pictures(tmp_path / "few", OTHERS["yellow"], 3)
     done = kdedge("gallery", "calibrate", "--unknown", few)
     assert done.exit_code == 0
-    assert "3 images of strangers promise 25.0% at most, not the 1.0% that is asked; give 99 or more" in done.stderr
+    assert "3 images of strangers promise 25.0% at most, not the 1.0% asked for; give 99 or more" in done.stderr
     write_pictures(tmp_path / "red" / "red", COLORS["red"], 3)
     own = write_pictures(tmp_path / "own", COLORS["red"], 9)
     done = kdedge("gallery", "calibrate", "--unknown", own, "--known", tmp_path / "red", "--false-accept", 0.1)
