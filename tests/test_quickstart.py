@@ -18,6 +18,7 @@ from kdedge.errors import RunError
 from kdedge.preprocess import decode
 from kdedge.quickstart import finish, story
 from kdedge.runtime.classifier import Classifier
+from kdedge.runtime.report.head import FEWEST_STEPS
 from kdedge.training.run import load_run
 
 pytestmark = pytest.mark.slow
@@ -202,7 +203,7 @@ def test_the_closing_table_and_commands(done: Finished, capsys: pytest.CaptureFi
     ):
         assert text in said
     steps = done.story.distilled.card.provenance["steps"]
-    assert (f"the student was trained for {steps} step" in said) == (steps < finish.FEWEST_STEPS)
+    assert (f"the student was trained for {steps} step" in said) == (steps < FEWEST_STEPS)
 
 
 def test_long_steps_have_bars(done: Finished) -> None:

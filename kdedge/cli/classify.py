@@ -127,7 +127,8 @@ def classify(
     _notes(classifier, finder is not None)
     labels = classifier.labels
     width = max((len(one.name) + (6 if isinstance(one, Film) else 0) for one in seen), default=0) + 2 * bool(finder)
-    writer = writer_for(as_json, as_csv, width, max(map(len, labels)), min(top, len(labels)))
+    places = min(top, len(labels))
+    writer = writer_for(as_json, as_csv, width, max(map(len, labels)), places, boxes=finder is not None)
     run = Run(
         classifier,
         writer,

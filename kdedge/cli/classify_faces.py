@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.pipeline import Crop
 
-__all__ = ["FaceReader"]
+__all__ = ["Box", "FaceReader"]
 
 Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels of the image; may reach over its edge."""
 
 
 class FaceReader:
@@ -21,30 +22,24 @@ class FaceReader:
     Args:
         classifier: whose size the faces get.
         detector: a YuNet file; None fetches the one of the demo.
-
-    Attributes:
-        boxes: x, y, width and height of the faces last found in each image, by its name, until they are taken.
     """
 
     def __init__(self, classifier: "Classifier", detector: Path | None) -> None:
         self._finder = _finder(detector)
         self._size = classifier.card.preprocess.size
-        self.boxes: dict[str, list[Box]] = {}
 
-    def crops(self, name: str, image: "Image", *, keep_boxes: bool = False) -> "list[Crop]":
-        """Each face, called ``name#1``, ``name#2``..., as uint8 (size, size, 3), RGB; that there is none is said on stderr.
+    def crops(self, name: str, image: "Image") -> "tuple[list[Crop], list[Box]]":
+        """Each face, called ``name#1``, ``name#2``..., as uint8 (size, size, 3), RGB, and where it is.
 
-        Args:
-            keep_boxes: whether to remember where they are.
+        That there is none is said on stderr.
         """
         from kdedge.data.faces import align
 
         found = self._finder.find(image)
         if not found:
             print(f"no face found: {name}", file=sys.stderr)
-        if keep_boxes:
-            self.boxes[name] = [face.box for face in found]
-        return [(f"{name}#{place}", align(image, face.landmarks, self._size)) for place, face in enumerate(found, 1)]
+        crops = [(f"{name}#{place}", align(image, face.landmarks, self._size)) for place, face in enumerate(found, 1)]
+        return crops, [face.box for face in found]
 
 
 def _finder(detector: Path | None) -> "FaceFinder":

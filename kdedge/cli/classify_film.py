@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdedge.cli.classify_bar import LateBar
-from kdedge.cli.classify_output import Record, summary_lines
+from kdedge.cli.classify_output import records, summary_lines
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kdedge.cli.classify_faces import Box
     from kdedge.cli.classify_run import Run
     from kdedge.runtime.pipeline import Crop
     from kdedge.runtime.sources import Film
@@ -75,16 +76,16 @@ def run_film(run: "Run", film: "Film") -> None:
 def _one(run: "Run", film: "Film", frame: "Frame[_Seen]", copy: Any) -> None:
     name = f"{film.name}#{frame.number}"
     crops: list[Crop] = [(name, frame.taken.image)]
+    boxes: list[Box] = []
     begun = time.perf_counter()
     if run.faces:
-        crops = run.faces.crops(name, frame.taken.image, keep_boxes=copy is not None)
+        crops, boxes = run.faces.crops(name, frame.taken.image)
     found = run.classifier.predict_fitted([image for _, image in crops], [name for name, _ in crops], run.top)
     spent = frame.work + time.perf_counter() - begun
-    run.write([Record(prediction, spent, frame.number, frame.seconds) for prediction in found])
+    run.write(records(found, boxes, spent, frame.number, frame.seconds))
     if copy is not None and frame.taken.pixels is not None:
         from kdedge.runtime.annotate import annotated
 
-        boxes = run.faces.boxes.pop(name, []) if run.faces else []
         copy.add(annotated(frame.taken.pixels, summary_lines(found), boxes), frame.seconds)
 
 

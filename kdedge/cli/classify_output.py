@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
+    from kdedge.cli.classify_faces import Box
     from kdedge.runtime.prediction import Prediction
 
-__all__ = ["Record", "Writer", "summary_lines", "writer_for"]
+__all__ = ["Record", "Writer", "records", "summary_lines", "writer_for"]
+
+BOX = ("left", "top", "width", "height")
+"""Columns of CSV that say where a face is."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,32 @@ class Record:
         seconds: what the answer took, see :class:`kdedge.runtime.pipeline.Answer`.
         frame: number of the frame, from 0; None for an image.
         shown: when the frame is shown, seconds; None for an image.
+        box: of a face, see :data:`kdedge.cli.classify_faces.Box`; None for a whole image.
     """
 
     prediction: "Prediction"
     seconds: float
     frame: int | None = None
     shown: float | None = None
+    box: "Box | None" = None
+
+
+def records(
+    predictions: "Sequence[Prediction]",
+    boxes: "Sequence[Box]",
+    seconds: float,
+    frame: int | None = None,
+    shown: float | None = None,
+) -> list[Record]:
+    """The answers to one image or frame.
+
+    Args:
+        predictions: of the whole image, or one a face.
+        boxes: one a face; none of a whole image.
+        seconds, frame, shown: see :class:`Record`.
+    """
+    places: Sequence[Box | None] = boxes or [None] * len(predictions)
+    return [Record(one, seconds, frame, shown, box) for one, box in zip(predictions, places, strict=True)]
 
 
 class Writer(Protocol):
@@ -37,13 +61,14 @@ class Writer(Protocol):
         """
 
 
-def writer_for(as_json: bool, as_csv: bool, width: int, label_width: int, top: int) -> Writer:
+def writer_for(as_json: bool, as_csv: bool, width: int, label_width: int, top: int, *, boxes: bool = False) -> Writer:
     """What prints to stdout, now: a progress bar may put something else in its place later.
 
     Args:
         width: of the column of names, of the table.
         label_width: of a label.
         top: labels an image.
+        boxes: whether CSV has columns for them.
     """
     out = sys.stdout
     if hasattr(out, "reconfigure"):  # names of files need not be text; the bytes of one come out as they are
@@ -51,7 +76,7 @@ def writer_for(as_json: bool, as_csv: bool, width: int, label_width: int, top: i
             errors="backslashreplace" if as_json else "surrogateescape" if _utf8(out) else "backslashreplace"
         )
     if as_csv:
-        return _csv(out, top)
+        return _csv(out, top, BOX if boxes else ())
 
     def write(records: Sequence[Record]) -> None:
         lines = [_json(one, _utf8(out)) if as_json else _line(one, width, label_width) for one in records]
@@ -90,15 +115,17 @@ def _json(record: Record, utf8: bool) -> str:
     }
     if record.frame is not None:
         answer |= {"frame": record.frame, "seconds": round(record.shown or 0.0, 3)}
+    if record.box is not None:
+        answer["box"] = [round(value, 1) for value in record.box]
     return json.dumps(answer, ensure_ascii=not utf8)
 
 
-def _csv(out: TextIO, top: int) -> Writer:
+def _csv(out: TextIO, top: int, box: Sequence[str]) -> Writer:
     import csv
 
     table = csv.writer(out, lineterminator="\n")
     places = [f"{name}_{place}" for place in range(1, top + 1) for name in ("label", "probability")]
-    table.writerow(["image", "label", "probability", "unknown", "score", "ms", "frame", "seconds", *places])
+    table.writerow(["image", "label", "probability", "unknown", "score", "ms", "frame", "seconds", *box, *places])
 
     def write(records: Sequence[Record]) -> None:
         for record in records:
@@ -108,7 +135,9 @@ def _csv(out: TextIO, top: int) -> Writer:
             frame = ("", "") if record.frame is None else (record.frame, round(record.shown or 0.0, 3))
             unknown = "true" if one.unknown else "false"
             milliseconds = round(record.seconds * 1000, 3)
-            table.writerow([one.source, one.label, one.probability, unknown, score, milliseconds, *frame, *pairs])
+            where = [round(value, 1) for value in record.box or ()] if box else []
+            row = [one.source, one.label, one.probability, unknown, score, milliseconds, *frame, *where, *pairs]
+            table.writerow(row)
         out.flush()
 
     return write

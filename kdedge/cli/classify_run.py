@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdedge.cli.classify_bar import LateBar
-from kdedge.cli.classify_output import Record, Writer, summary_lines
+from kdedge.cli.classify_output import Writer, records, summary_lines
 from kdedge.errors import DataError
 from kdedge.runtime.pipeline import Answer, answers, in_order
 from kdedge.runtime.sources import Film, Missing, Still
 
 if TYPE_CHECKING:
-    from kdedge.cli.classify_faces import FaceReader
+    from kdedge.cli.classify_faces import Box, FaceReader
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.pipeline import Crop
 
@@ -53,6 +53,8 @@ class Run:
     read: int = 0
     bad: int = 0
     _bar: LateBar | None = field(default=None, init=False)
+    _boxes: "dict[int, list[Box]]" = field(default_factory=dict, init=False)
+    """Of the faces in images whose answer is not printed yet, by the id of the source: a name may be given twice."""
 
     def all(self, sources: Iterable[Still | Film | Missing], count: Callable[[], int | None]) -> None:
         """Classify all sources in their order.
@@ -98,7 +100,8 @@ class Run:
             return [(still.name, self.classifier.load(still.source))]
         from kdedge.preprocess import decode
 
-        return self.faces.crops(still.name, decode(still.source), keep_boxes=self.annotate is not None)
+        crops, self._boxes[id(still)] = self.faces.crops(still.name, decode(still.source))
+        return crops
 
     def _copy(self, answer: Answer[Still]) -> Answer[Still]:
         from kdedge.decode import decode_bgr
@@ -110,17 +113,18 @@ class Run:
             still = answer.item
             name = "stdin" if still.data is not None else still.name
             path = self.annotate / "stdin.jpg" if still.data is not None else place_for(name, self.annotate, self.base)
-            boxes = self.faces.boxes.pop(still.name, []) if self.faces else []
+            boxes = self._boxes.get(id(still), [])
             drawn = annotated(decode_bgr(still.source), summary_lines(answer.predictions), boxes)
             write_image(path, drawn, "" if still.data is not None else still.name)
         return answer
 
     def _tell(self, answer: Answer[Still]) -> None:
+        boxes = self._boxes.pop(id(answer.item), [])
         if answer.error is not None:
             self._refuse(answer.error)
         else:
             self.read += 1
-            self.write([Record(prediction, answer.seconds) for prediction in answer.predictions])
+            self.write(records(answer.predictions, boxes, answer.seconds))
         if self._bar:
             self._bar.show(self.read + self.bad)
 

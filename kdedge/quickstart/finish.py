@@ -7,13 +7,13 @@ import numpy as np
 
 from kdedge.preprocess import Image, decode
 from kdedge.quickstart.story import Story
+from kdedge.runtime.report.head import FEWEST_STEPS
 from kdedge.runtime.report.page import Mistake, ReportData, write_report
 from kdedge.runtime.run_reader import read_run
 
 __all__ = ["print_table", "table", "write_story_report"]
 
 EXAMPLES = 10
-FEWEST_STEPS = 30  # below that the student is hardly more than the weights it began with
 
 
 def write_story_report(story: Story) -> Path:

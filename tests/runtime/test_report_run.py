@@ -205,6 +205,17 @@ def test_a_card_of_odd_values_breaks_nothing(tmp_path: Path, field: str) -> None
     assert "Accuracy" in page.heads or field == "scores"
 
 
+@pytest.mark.parametrize(("steps", "warned"), [(1, "1 step only"), (29, "29 steps only"), (30, ""), (None, "")])
+def test_a_run_that_hardly_trained_says_so_first(tmp_path: Path, steps: int | None, warned: str) -> None:
+    provenance = {key: value for key, value in int8_card().provenance.items() if key != "steps"}
+    card = int8_card(provenance=provenance if steps is None else {**provenance, "steps": steps})
+    text = plain_text(page_of(read_run(write_run(tmp_path / "run", card))))
+    if warned:
+        assert 0 < text.index(f"It was trained for {warned}") < text.index("Beside its teacher")
+    else:
+        assert "It was trained for" not in text
+
+
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
     labels = tuple(f"{i}{HOSTILE[:-2]}" for i in range(3))
     card = int8_card(labels=labels, teacher=HOSTILE[:-2], licence="<script>", notes="<img src=x>", name="<b>")

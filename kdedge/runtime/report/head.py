@@ -22,7 +22,7 @@ from kdedge.runtime.report.layout import Summary, interval
 from kdedge.runtime.report.look import Look
 from kdedge.runtime.run_reader import RunRecord
 
-__all__ = ["Claim", "claim", "context", "headline", "key_figures", "words"]
+__all__ = ["FEWEST_STEPS", "Claim", "claim", "context", "headline", "key_figures", "reserve", "words"]
 
 KINDS = {
     "distill": ("student", ""),
@@ -34,6 +34,8 @@ KINDS = {
     "maml": ("few-shot network", ""),
 }
 """What a run makes, and what is said of it besides."""
+FEWEST_STEPS = 30
+"""Below that a student is hardly more than the weights it began with."""
 FAMILIAR = {"torchvision/resnet50": "ResNet-50"}
 
 
@@ -133,6 +135,20 @@ def context(summary: Summary, said: Claim, run: RunRecord | None) -> Markup | No
     if said.share is not None and run is not None and run.exports and said.of == "as trained":
         text += " The exported files were not evaluated: what is said of accuracy is of the network before export."
     return el("p", text.strip()) if text else None
+
+
+def reserve(run: RunRecord | None) -> Markup | None:
+    """That a student hardly trained, which no figure on the page tells; None if it did or nothing is recorded."""
+    if run is None or run.kind != "distill" or run.best_card is None:
+        return None
+    steps = run.best_card.provenance.get("steps")
+    if not isinstance(steps, int) or steps >= FEWEST_STEPS:
+        return None
+    text = (
+        f"It was trained for {steps} step{'' if steps == 1 else 's'} only, so it is hardly more than the weights it began "
+        "with: these are not the numbers of a student that has learned. Train it longer."
+    )
+    return el("p", text, class_="verdict reserve")
 
 
 def key_figures(summary: Summary, said: Claim) -> Markup | None:

@@ -15,7 +15,7 @@ from kdedge.runtime.evaluate import Scores
 from kdedge.runtime.markup import Markup, el, join, number
 from kdedge.runtime.report.accuracy import accuracy, groups
 from kdedge.runtime.report.classes import classes
-from kdedge.runtime.report.head import claim, context, headline, key_figures, words
+from kdedge.runtime.report.head import claim, context, headline, key_figures, reserve, words
 from kdedge.runtime.report.int8 import export
 from kdedge.runtime.report.layout import navigation
 from kdedge.runtime.report.look import Look
@@ -102,6 +102,7 @@ def render_report(data: ReportData) -> str:
         "header",
         el("p", " · ".join(text for text in by_line if text), class_="kicker"),
         el("h1", headline(summary, names, said, run.kind if run else "distill", run.finished if run else True)),
+        reserve(run),
         context(summary, said, run),
         el("p", verdict, class_="verdict") if verdict else None,
         key_figures(summary, said),
