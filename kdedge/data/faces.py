@@ -76,7 +76,13 @@ class FaceFinder:
         self.score = score
         self._local = threading.local()
         self._create = threading.Lock()
-        self._detector()
+        try:
+            with _quiet_opencv():
+                self.find(np.zeros((SHORTEST, SHORTEST, 3), np.uint8))  # OpenCV takes any network, until it is used
+        except (cv2.error, ValueError, IndexError) as error:
+            raise ModelError(
+                "the face detector given is another kind of network; a YuNet file was expected."
+            ) from error
 
     def find(self, image: Image) -> list[Face]:
         """Faces in an RGB image, in reading order: rows from top to bottom, in a row from left to right."""
@@ -101,6 +107,10 @@ class FaceFinder:
                 landmarks = (row[4:14].reshape(5, 2) * back).astype(np.float32)
                 faces.append(Face((left, top, wide, high), landmarks, float(row[14])))
         return _reading_order(faces)
+
+    def cut(self, image: Image, size: int = TEMPLATE_SIZE) -> list[tuple[Image, tuple[float, float, float, float]]]:
+        """Faces in an RGB image, in reading order: each aligned, uint8 (size, size, 3), and the box it was found in."""
+        return [(align(image, face.landmarks, size), face.box) for face in self.find(image)]
 
     def _detector(self) -> Any:
         """One detector a thread: its input size is state."""

@@ -93,9 +93,11 @@ def test_reading_order():
         assert [face.box for face in _reading_order(faces[start:] + faces[:start])] == expected
 
 
-def test_a_detector_that_is_none(tmp_path):
+def test_a_detector_that_is_none(tmp_path, color_model):
     with pytest.raises(ModelError, match="cannot load"):
         FaceFinder(b"not onnx")
+    with pytest.raises(ModelError, match="another kind of network"):
+        FaceFinder(color_model)
     with pytest.raises(ModelError, match=r"none\.onnx"):
         FaceFinder(tmp_path / "none.onnx")
 

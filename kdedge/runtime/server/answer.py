@@ -6,8 +6,8 @@ from time import perf_counter
 from typing import Any
 
 from kdedge.runtime.prediction import Prediction
-from kdedge.runtime.server.engine import Job
 from kdedge.runtime.server.errors import Problem
+from kdedge.runtime.server.job import Box, Faces, Job
 
 __all__ = ["answer_of"]
 
@@ -23,8 +23,9 @@ def answer_of(model: str, jobs: Sequence[Job], began: float, read: float) -> byt
     Raises:
         Problem: none of the images has an answer.
     """
-    failed = [(job, job.result or _stopped()) for job in jobs if not isinstance(job.result, Prediction)]
-    problems = [(job, problem) for job, problem in failed if isinstance(problem, Problem)]
+    problems = [
+        (job, job.result or _stopped()) for job in jobs if job.result is None or isinstance(job.result, Problem)
+    ]
     if len(problems) == len(jobs):
         raise _all_failed(problems)
     now = perf_counter()
@@ -45,12 +46,18 @@ def answer_of(model: str, jobs: Sequence[Job], began: float, read: float) -> byt
 
 def _result(job: Job) -> dict[str, Any]:
     found = job.result
-    if not isinstance(found, Prediction):
+    if found is None or isinstance(found, Problem):
         problem = found or _stopped()
         return {"source": job.source, "error": problem.detail, "code": problem.code}
+    if isinstance(found, Faces):
+        pairs = zip(found.boxes, found.predictions, strict=True)
+        return {"source": job.source, "faces": [{"box": _pixels(box), **_seen(one, job)} for box, one in pairs]}
+    return {"source": job.source, **_seen(found, job)}
+
+
+def _seen(found: Prediction, job: Job) -> dict[str, Any]:
     pairs = zip(found.labels[: job.top], found.probabilities[: job.top], strict=True)
     answer: dict[str, Any] = {
-        "source": job.source,
         "label": found.label,
         "probability": found.probability,
         "unknown": found.unknown,
@@ -60,6 +67,10 @@ def _result(job: Job) -> dict[str, Any]:
     if job.embedding and found.embedding is not None:
         answer["embedding"] = [float(f"{value:.7g}") for value in found.embedding.tolist()]
     return answer
+
+
+def _pixels(box: Box) -> list[float]:
+    return [round(value, 1) for value in box]
 
 
 def _all_failed(problems: Sequence[tuple[Job, Problem]]) -> Problem:

@@ -18,9 +18,10 @@ from kdedge.runtime.server import schema
 from kdedge.runtime.server.answer import answer_of
 from kdedge.runtime.server.auth import Keys
 from kdedge.runtime.server.docs import DOCS_POLICY, docs_page
-from kdedge.runtime.server.engine import Engine, Job, warm_up
+from kdedge.runtime.server.engine import Engine, warm_up
 from kdedge.runtime.server.errors import PROBLEM, Problem
 from kdedge.runtime.server.gate import Door, Gate, Seen
+from kdedge.runtime.server.job import Finder, Job
 from kdedge.runtime.server.limits import Disconnected, Room, body_chunks
 from kdedge.runtime.server.metrics import Metrics
 from kdedge.runtime.server.model import ServedModel
@@ -43,17 +44,23 @@ WORDS = {
 }
 
 
-def create_app(classifier: Classifier, settings: Settings, say: Callable[[Seen], None] | None = None) -> FastAPI:
+def create_app(
+    classifier: Classifier,
+    settings: Settings,
+    say: Callable[[Seen], None] | None = None,
+    finder: Finder | None = None,
+) -> FastAPI:
     """Put a classifier behind HTTP.
 
     Args:
         classifier: used by several threads, warmed up here; whoever made it closes it.
         settings: limits and whom to let in.
         say: told of each request once it is answered.
+        finder: finds the faces that are classified in place of each image.
     """
     warm_up(classifier, settings.batch)
-    served = ServedModel(classifier, settings)
-    engine = Engine(classifier, settings)
+    served = ServedModel(classifier, settings, faces=finder is not None)
+    engine = Engine(classifier, settings, finder)
     room = Room(settings.held_bytes)
     page = Page()
     info = {"name": served.name, "precision": classifier.card.precision, "provider": classifier.provider}
@@ -90,6 +97,8 @@ def create_app(classifier: Classifier, settings: Settings, say: Callable[[Seen],
     )
     async def classify(request: Request, asked: Annotated[schema.Asked, Query()]) -> Response:
         """Classify one image or several: a form of files, or one image as the body.
+
+        A server that looks for faces (``faces`` of ``GET /v1/model``) answers with those of each image, in reading order.
 
         As long as one image of several can be read, the status is 200 and each of the others has an error. If none can, it is
         that of the first if all failed for the same kind of reason, else 422, and the problem lists the errors.

@@ -9,63 +9,39 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 
 from kdedge.errors import DataError
-from kdedge.preprocess import Image
+from kdedge.preprocess import Image, decode
 from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.prediction import Prediction
 from kdedge.runtime.server.errors import Problem
 from kdedge.runtime.server.images import check_image
+from kdedge.runtime.server.job import Batch, Faces, Finder, Job
 from kdedge.runtime.server.metrics import Metrics
 from kdedge.runtime.server.settings import Settings
 from kdedge.runtime.server.upload import Upload
 
-__all__ = ["Engine", "Job", "warm_up"]
+__all__ = ["MOST_FACES", "Engine", "warm_up"]
 
 FORGET = 0.05
 """Weight of the last run in the running mean of seconds an image."""
 
 LONGEST_RETRY = 60
 
+MOST_FACES = 32
+"""Of an image; of more the widest are classified."""
+
 STUCK = 2
 """Time limits of a request after which a server that finished no image counts as stuck."""
 
 
-@dataclass(eq=False)
-class Job:
-    """An image on its way through the threads.
-
-    Attributes:
-        data: the file; emptied once it is decoded.
-        result: a prediction, or why there is none; None as long as it is on its way.
-        dropped: set when nobody waits for it any more; threads pass it over.
-        waited, decoding, inference: seconds it spent in queues, in its decoder, and in the run of the network it was in.
-    """
-
-    source: str
-    data: bytes
-    top: int
-    embedding: bool
-    batch: "_Batch"
-    since: float
-    dropped: bool = False
-    result: Prediction | Problem | None = None
-    waited: float = 0.0
-    decoding: float = 0.0
-    inference: float = 0.0
-
-
-@dataclass(eq=False)
-class _Batch:
-    """The images of one request, and what is told once all of them have a result."""
-
-    left: int
-    done: "asyncio.Future[None]"
-    jobs: list[Job] = field(default_factory=list)
+_Part = tuple[Job, int, Image]
+"""A face, or the whole image, at the network's size."""
+_Said = tuple[Job, int | None, Prediction | Problem | Faces | None]
+"""What is known of a part of an image, or (where the place is None) of all of it."""
 
 
 class Engine:
@@ -74,21 +50,23 @@ class Engine:
     Args:
         classifier: used by several threads.
         settings: sizes of the queue, the batches and the pools.
+        finder: finds the faces that are classified in place of the whole image.
 
     Attributes:
         waiting: images that were taken in and have no result yet, those nobody waits for any more included.
         metrics: set by who makes the server.
     """
 
-    def __init__(self, classifier: Classifier, settings: Settings) -> None:
+    def __init__(self, classifier: Classifier, settings: Settings, finder: Finder | None = None) -> None:
         self.classifier = classifier
+        self.finder = finder
         self.settings = settings
         self.waiting = 0
         self.metrics: Metrics | None = None
         self._seconds = 0.0
         self._moved = 0.0
         self._large = threading.Lock()  # together, images of the greatest size would need too much memory
-        self._ready: queue.SimpleQueue[tuple[Job, Image] | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
         self._runners: list[threading.Thread] = []
         self._decoders: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -133,7 +111,7 @@ class Engine:
         self.refuse_if_full(len(uploads))
         assert self._loop is not None
         assert self._decoders is not None
-        batch = _Batch(len(uploads), self._loop.create_future())
+        batch = Batch(len(uploads), self._loop.create_future())
         now = perf_counter()
         batch.jobs = [Job(one.source, one.data, top, embedding, batch, now) for one in uploads]
         if not self.waiting:
@@ -144,16 +122,17 @@ class Engine:
         return batch.jobs, batch.done
 
     def _decode(self, job: Job) -> None:
-        """In a thread of the pool: from bytes to an image of the network's size."""
+        """In a thread of the pool: from bytes to images of the network's size."""
         began = perf_counter()
         job.waited = began - job.since
-        fitted = None
-        result: Problem | None = None
+        fitted: list[Image] = []
+        result: Problem | Faces | None = None
         try:
             if not job.dropped:
                 pixels = check_image(job.data, self.settings.max_pixels)
                 with self._large if pixels * self.settings.decoders > self.settings.max_pixels else nullcontext():
-                    fitted = self.classifier.load(job.data)
+                    fitted = self._crops(job)
+                result = None if fitted else Faces((), ())
         except Problem as problem:
             result = problem
         except DataError as error:
@@ -168,29 +147,44 @@ class Engine:
         job.data = b""
         job.since = perf_counter()
         job.decoding = job.since - began
-        if fitted is not None:
-            self._ready.put((job, fitted))
-        else:
-            self._tell([(job, result)], 0.0)
+        for place, image in enumerate(fitted):
+            self._ready.put((job, place, image))
+        if not fitted:
+            self._tell([(job, None, result)], 0.0)
+
+    def _crops(self, job: Job) -> list[Image]:
+        """The image, or its faces."""
+        if self.finder is None:
+            return [self.classifier.load(job.data)]
+        found = self.finder(decode(job.data))
+        if len(found) > MOST_FACES:
+            narrowest = sorted(box[2] for _, box in found)[-MOST_FACES]
+            found = [one for one in found if one[1][2] >= narrowest][:MOST_FACES]
+        job.boxes = tuple(box for _, box in found)
+        return [image for image, _ in found]
 
     def _run(self) -> None:
         """In a thread of its own: whatever waits goes through the network together."""
         while (first := self._ready.get()) is not None:
             taken, ends = self._more(first)
             now = perf_counter()
-            for job, _ in taken:
-                job.waited += now - job.since
-            wanted = [(job, image) for job, image in taken if not job.dropped]
-            found = self._predict(wanted) if wanted else []
-            seconds = perf_counter() - now
-            for job, _ in wanted:
-                job.inference = seconds
-            results = dict(zip([id(job) for job, _ in wanted], found, strict=True))
-            self._tell([(job, results.get(id(job))) for job, _ in taken], seconds)
+            jobs = {id(job): job for job, _, _ in taken}.values()
+            for job in jobs:
+                job.waited += max(0.0, now - job.since)
+            wanted = [part for part in taken if not part[0].dropped]
+            said: list[_Said] = [(job, place, None) for job, place, _ in taken if job.dropped]
+            if wanted:
+                found = self._predict(wanted)
+                said += [(job, place, one) for (job, place, _), one in zip(wanted, found, strict=True)]
+            ended = perf_counter()
+            for job in jobs:
+                job.inference += 0.0 if job.dropped else ended - now
+                job.since = ended
+            self._tell(said, ended - now)
             if ends:
                 return
 
-    def _more(self, first: tuple[Job, Image]) -> tuple[list[tuple[Job, Image]], bool]:
+    def _more(self, first: _Part) -> tuple[list[_Part], bool]:
         """The first image and those that wait beside it; and whether the thread was told to end meanwhile."""
         taken = [first]
         until = perf_counter() + self.settings.window / 1000
@@ -205,46 +199,55 @@ class Engine:
             taken.append(one)
         return taken, False
 
-    def _predict(self, wanted: list[tuple[Job, Image]]) -> Sequence[Prediction | Problem]:
+    def _predict(self, wanted: list[_Part]) -> Sequence[Prediction | Problem]:
         try:
             return self.classifier.predict_fitted(
-                [image for _, image in wanted],
-                [job.source for job, _ in wanted],
-                max(job.top for job, _ in wanted),
-                embedding=any(job.embedding for job, _ in wanted),
+                [image for _, _, image in wanted],
+                [job.source for job, _, _ in wanted],
+                max(job.top for job, _, _ in wanted),
+                embedding=any(job.embedding for job, _, _ in wanted),
             )
         except Exception:
             return [_fault()] * len(wanted)
 
-    def _tell(self, found: "list[tuple[Job, Prediction | Problem | None]]", seconds: float) -> None:
+    def _tell(self, found: list[_Said], seconds: float) -> None:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._finish, found, seconds)
         except RuntimeError:  # the loop is closed: nobody waits
             return
 
-    def _finish(self, found: "list[tuple[Job, Prediction | Problem | None]]", seconds: float) -> None:
+    def _finish(self, found: list[_Said], seconds: float) -> None:
         """On the event loop: count, and wake the requests that have all they need."""
         self._moved = perf_counter()
-        run = 0
-        for job, result in found:
+        ended = []
+        for job, place, said in found:
+            if place is None:
+                job.result = said
+            else:
+                assert not isinstance(said, Faces)
+                job.parts[place] = said
+                if not job.complete:
+                    continue
+                job.conclude()
+            ended.append(job)
+        for job in ended:
             self.waiting -= 1
-            job.result = result
-            run += isinstance(result, Prediction)
             job.batch.left -= 1
             if not job.batch.left and not job.batch.done.done():
                 job.batch.done.set_result(None)
             if self.metrics:
-                self.metrics.images.labels(_outcome(result)).inc()
+                self.metrics.images.labels(_outcome(job.result)).inc()
                 if job.decoding and not job.dropped:
                     self.metrics.decode.observe(job.decoding)
-        if run:
-            own = seconds / run / self.settings.runners
-            own += sum(job.decoding for job, _ in found) / len(found) / self.settings.decoders
+        run = sum(isinstance(said, Prediction) for _, _, said in found)
+        if run and ended:
+            own = seconds / len(ended) / self.settings.runners
+            own += sum(job.decoding for job in ended) / len(ended) / self.settings.decoders
             self._seconds += FORGET * (own - self._seconds) if self._seconds else own
-            if self.metrics:
-                self.metrics.inference.observe(seconds)
-                self.metrics.batch.observe(run)
+        if run and self.metrics:
+            self.metrics.inference.observe(seconds)
+            self.metrics.batch.observe(run)
 
 
 def warm_up(classifier: Classifier, batch: int) -> None:
@@ -254,12 +257,12 @@ def warm_up(classifier: Classifier, batch: int) -> None:
         classifier.predict_fitted(np.zeros((images, size, size, 3), np.uint8), top=1)
 
 
-def _outcome(result: Prediction | Problem | None) -> str:
+def _outcome(result: Prediction | Faces | Problem | None) -> str:
     if result is None:
         return "dropped"
-    if isinstance(result, Prediction):
-        return "classified"
-    return "failed" if result.status >= 500 else "refused"
+    if isinstance(result, Problem):
+        return "failed" if result.status >= 500 else "refused"
+    return "classified"
 
 
 def _sentence(message: str) -> str:

@@ -16,7 +16,7 @@ __all__ = ["ServedModel"]
 class ServedModel:
     """The model as it was when the server started."""
 
-    def __init__(self, classifier: Classifier, settings: Settings) -> None:
+    def __init__(self, classifier: Classifier, settings: Settings, *, faces: bool = False) -> None:
         self.path = Path(os.path.abspath(classifier.path))  # noqa: PTH100  a link stays a link
         self.sha256 = sha256_of(self.path)
         self._state = self._now()
@@ -27,6 +27,7 @@ class ServedModel:
             **card,
             "enrolled": list(classifier.labels[len(classifier.card.labels) :]),
             "threshold": classifier.threshold,
+            "faces": faces,
             "sha256": self.sha256,
             "bytes": self.path.stat().st_size,
             "provider": classifier.provider,

@@ -23,8 +23,22 @@ class Ranked(BaseModel):
     probability: float
 
 
+class Face(BaseModel):
+    """A face of an image and whose it is."""
+
+    box: list[float] = Field(
+        description="Left, top, width, height in pixels of the image as it is shown; may reach over its edge."
+    )
+    label: str = Field(description="The most probable class, or 'unknown'.")
+    probability: float = Field(description="That of the most probable class.")
+    unknown: bool = Field(description="Whether the face is of none of the classes.")
+    score: float | None = Field(None, description="How known the face looks; null without a threshold.")
+    top: list[Ranked] = Field(description="The most probable classes, also of an unknown face.")
+    embedding: list[float] | None = Field(None, description="Only if asked for.")
+
+
 class Result(BaseModel):
-    """An answer for one image, or why there is none."""
+    """An answer for one image, or its faces, or why there is none."""
 
     source: str = Field(description="Name of the file; 'body' for a raw body, 'image N' for a part without a name.")
     label: str | None = Field(None, description="The most probable class, or 'unknown'.")
@@ -33,6 +47,10 @@ class Result(BaseModel):
     score: float | None = Field(None, description="How known the image looks; null without a threshold.")
     top: list[Ranked] | None = Field(None, description="The most probable classes, also of an unknown image.")
     embedding: list[float] | None = Field(None, description="Only if asked for.")
+    faces: list[Face] | None = Field(
+        None,
+        description="Of a server that looks for faces, in place of the above: rows from top to bottom; may be empty.",
+    )
     error: str | None = Field(None, description="Why there is no answer; then nothing else is given but the source.")
     code: str | None = Field(None, description="The same as a word for programs.")
 

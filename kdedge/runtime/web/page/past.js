@@ -1,10 +1,11 @@
 // The pictures so far: thumbnails to come back to, and a CSV file of all answers.
 
 import { $, el, percent, show } from "./dom.js";
+import { named, rowsOf } from "./faces.js";
 
 const MOST = 60; // pictures that are kept; of older ones the row of the CSV file alone
 const SIDE = 96; // pixels of a thumbnail
-const rows = []; // [file, label, probability, unknown, where, milliseconds]
+const rows = []; // [file or face, label, probability, unknown, where, milliseconds]
 
 // open(entry) is called with what `remember` was given.
 export function setUp(open) {
@@ -24,10 +25,12 @@ export function setUp(open) {
 // {blob, name, answer, place}: the newest comes first.
 export async function remember(entry) {
   const { answer, name, blob } = entry;
-  rows.push([name, answer.label, answer.probability, Boolean(answer.unknown), entry.place, answer.total]);
-  const label = answer.unknown ? "unknown" : answer.label;
+  const told = rowsOf(name, answer);
+  rows.push(...told.map((one) => [one.name, one.label, one.probability, Boolean(one.unknown), entry.place, answer.total]));
+  const label = named(answer);
   const picture = el("span", { class: "thumb", "aria-hidden": "true" });
-  const words = el("span", { class: "words" }, el("b", {}, label), el("span", {}, answer.unknown ? name : percent(answer.probability)));
+  const sure = told.length === 1 && !told[0].unknown;
+  const words = el("span", { class: "words" }, el("b", {}, label), el("span", {}, sure ? percent(told[0].probability) : name));
   const button = el("button", { type: "button", title: name, "aria-label": `${name}: ${label}` }, picture, words);
   button.entry = entry;
   const list = $("past");

@@ -14,8 +14,8 @@ const SPOKEN_EVERY = 2500; // ms between two answers that a screen reader is tol
 
 let spoken = { label: "", at: 0 };
 
-// {label, probability, unknown, top, ms, total}; `live` while the camera runs.
-export function showResult(answer, { live = false } = {}) {
+// {label, probability, unknown, top, ms, total}; `live` while the camera runs; `says` for a screen reader in place of the label.
+export function showResult(answer, { live = false, says } = {}) {
   show($("waiting"), false);
   show($("result"));
   const { unknown, top } = answer;
@@ -27,13 +27,14 @@ export function showResult(answer, { live = false } = {}) {
   if (unknown) $("unknown-note").textContent = "It looks like none of the classes. Those it is least unlike:";
   bars(top);
   times(answer.ms, answer.total);
-  announce(unknown ? "Unknown" : `${answer.label}, ${percent(answer.probability)}`, live);
+  announce(says ?? (unknown ? "Unknown" : `${answer.label}, ${percent(answer.probability)}`), live);
 }
 
-export function clearResult(text) {
+export function clearResult(text, { spoken: aloud = false } = {}) {
   show($("result"), false);
   show($("waiting"));
   $("waiting").textContent = text;
+  if (aloud) announce(text, false);
 }
 
 function bars(top) {

@@ -73,7 +73,7 @@ export class ServerPlace {
 
   async prepare() {}
 
-  // A Blob -> {label, probability, unknown, score, top, ms, total}
+  // A Blob -> {label, probability, unknown, score, top, ms, total}, or {faces: [{box, label, ...}], ms, total}
   async classify(blob, { top, signal, onWait }) {
     if (blob.size > this.most) {
       throw new Problem(`This picture has ${megabytes(blob.size)}, the server takes ${megabytes(this.most)}; scale it down.`);
@@ -102,7 +102,8 @@ export class ServerPlace {
     const scale = Math.min(1, FRAME_SIDE / Math.max(video.videoWidth, video.videoHeight));
     const canvas = new OffscreenCanvas(Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale));
     canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, canvas.width, canvas.height);
-    return this.classify(await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 }), options);
+    const answer = await this.classify(await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 }), options);
+    return { ...answer, size: [canvas.width, canvas.height] };
   }
 }
 

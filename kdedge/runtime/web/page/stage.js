@@ -1,11 +1,12 @@
 // The picture or the camera on the page, with the part that the network sees.
 
 import { $, show } from "./dom.js";
+import { clearFaces } from "./faces.js";
 import { region } from "./fit.js";
 
 let shownUrl = null;
 
-// A Blob, and how the network crops it; what the browser cannot draw is named only.
+// A Blob, and how the network crops it (null where it sees faces alone); what the browser cannot draw is named only.
 export async function showPicture(blob, name, mode) {
   const image = $("image");
   clear();
@@ -41,6 +42,7 @@ export function clear() {
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = null;
   for (const id of ["image", "video", "seen", "no-preview", "shown", "rate", "crop-note"]) show($(id), false);
+  clearFaces();
   $("image").removeAttribute("src");
   setCaption("");
   show($("invitation"));
@@ -58,7 +60,7 @@ function reveal(width, height, mode) {
   if (!width || !height) return;
   const figure = $("shown");
   figure.style.setProperty("--ratio", String(width / height));
-  const box = region(width, height, mode);
+  const box = mode ? region(width, height, mode) : { left: 0, top: 0, width, height };
   const seen = $("seen");
   seen.style.left = `${(100 * box.left) / width}%`;
   seen.style.top = `${(100 * box.top) / height}%`;
