@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from benchmarks.unknown.material import Split, condition
 from kdedge.data.folder import LabelledImages
 from kdedge.preprocess import decode
-from kdedge.runtime.classifier import Classifier, softmax
+from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.decide import Decider
 from kdedge.runtime.prototypes import Classes, unit_rows
+from kdedge.runtime.ranking import softmax
 from kdedge.runtime.rejection import auroc, threshold_for
 
 __all__ = ["RATE", "SFACE_THRESHOLD", "SHOTS", "Tally", "interval", "knownness", "measure", "read", "sface"]

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,18 +10,17 @@ from numpy.typing import NDArray
 
 from kdedge.errors import DataError
 from kdedge.preprocess import Image
+from kdedge.runtime.given import Source, fit_source, one_by_one
 from kdedge.runtime.network import Network
 from kdedge.runtime.prediction import Prediction
+from kdedge.runtime.ranking import predictions, softmax
 
 if TYPE_CHECKING:
     from kdedge.runtime.decide import Decider
     from kdedge.runtime.gallery import Gallery
     from kdedge.runtime.prototypes import Prototypes
 
-__all__ = ["Classifier", "Prediction", "Source", "softmax"]
-
-Source = str | Path | bytes | Image
-"""An image: the path of a file, the bytes of one, or a decoded uint8 array of shape (H, W, 3), RGB."""
+__all__ = ["Classifier", "Prediction", "Source"]
 
 BATCH = 8
 """Images that go through the network at once: more cost memory and gain no time on a CPU."""
@@ -72,12 +70,18 @@ class Classifier:
     ) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            self.path = _named(self.path)
+            from kdedge.runtime.models import named_model  # whoever gives a file does without it
+
+            self.path = named_model(self.path)
         self._network = Network(self.path, threads, provider=provider, allow_fallback=allow_fallback, say=say)
         self.card = self._network.card
         self.provider = self._network.provider
         self.providers = tuple(self.session.get_providers())
-        self.gallery = _own_gallery(self.path) if gallery == "auto" else gallery
+        if gallery == "auto":
+            from kdedge.runtime.gallery_file import find_gallery
+
+            gallery = (find_gallery(self.path) or (None,))[0]
+        self.gallery = gallery
         self._decider = self._decides(unknown)
         fixed = self._network.fixed
         # of several images at once where the file fixes their number: whole runs
@@ -87,9 +91,7 @@ class Classifier:
     def __enter__(self) -> "Classifier":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -168,7 +170,7 @@ class Classifier:
         Raises:
             DataError: see :meth:`predict`.
         """
-        return self._load(source)[0]
+        return fit_source(source, self.card.preprocess)[0]
 
     def predict_fitted(
         self,
@@ -194,25 +196,18 @@ class Classifier:
         answer, *rest = self._network.classify(batch, *([self._network.embedding] if embedding or decider else []))
         probabilities = answer.astype(np.float64) if self.card.probability_output else softmax(answer)
         vectors = rest[0].reshape(len(fitted), -1) if rest else None
-        labels, scores, bound = self.labels, None, None
+        scores = None
         if decider and vectors is not None:
             probabilities, scores = decider(probabilities, vectors)
-            bound = decider.threshold
-        found = []
-        for place, row in enumerate(probabilities):
-            best = (-row).argsort(kind="stable")[:top].tolist()
-            score = None if scores is None or bound is None else float(scores[place])
-            found.append(
-                Prediction(
-                    names[place] if names else "array",
-                    tuple([labels[i] for i in best]),
-                    tuple(row[best].tolist()),
-                    unknown=score is not None and bound is not None and score < bound,
-                    score=score,
-                    embedding=vectors[place] if embedding and vectors is not None else None,
-                )
-            )
-        return found
+        return predictions(
+            names or ["array"] * len(fitted),
+            self.labels,
+            probabilities,
+            top,
+            scores=scores,
+            threshold=self.threshold,
+            embeddings=vectors if embedding else None,
+        )
 
     def embeddings(self, images: Source | Iterable[Source]) -> NDArray[np.float32]:
         """Penultimate activations, to compare or index images by.
@@ -241,25 +236,16 @@ class Classifier:
     def _batches(self, images: Source | Iterable[Source]) -> Iterator[tuple[list[str], list[Image]]]:
         """Names of a few images, and these at the network's size."""
         names: list[str] = []
-        fitted: list[Image] = []
-        for source in _sources(images):
-            image, name = self._load(source)
+        few: list[Image] = []
+        for source in one_by_one(images):
+            image, name = fit_source(source, self.card.preprocess)
             names.append(name)
-            fitted.append(image)
-            if len(fitted) == self._chunk:
-                yield names, fitted
-                names, fitted = [], []
-        if fitted:
-            yield names, fitted
-
-    def _load(self, source: Source) -> tuple[Image, str]:
-        if isinstance(source, np.ndarray):
-            if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-                raise DataError(f"expected a uint8 RGB array of shape (H, W, 3), got {source.dtype} {source.shape}.")
-            return self.card.preprocess.fit(source), "array"
-        if isinstance(source, str | Path | bytes):
-            return self.card.preprocess.load(source), "bytes" if isinstance(source, bytes) else str(source)
-        raise DataError(f"expected a path, bytes or a uint8 RGB array, got {type(source).__name__}.")
+            few.append(image)
+            if len(few) == self._chunk:
+                yield names, few
+                names, few = [], []
+        if few:
+            yield names, few
 
     def _room(self, images: int) -> NDArray[np.float32]:
         """Memory of this thread for the network's input, used again and again: (images, 3, size, size)."""
@@ -311,31 +297,3 @@ class Classifier:
         if not len(batch):
             return np.empty((0, classes), np.float32)
         return self._network.classify(np.ascontiguousarray(batch, np.float32))[0]
-
-
-def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Softmax over the last axis, in float64; rows sum to 1 for logits of any size."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    np.exp(wide, out=wide)
-    wide /= wide.sum(axis=-1, keepdims=True)
-    return wide
-
-
-def _named(path: Path) -> Path:
-    from kdedge.runtime.models import named_model  # whoever gives a file does without it
-
-    return named_model(path)
-
-
-def _own_gallery(path: Path) -> "Gallery | None":
-    from kdedge.runtime.gallery_file import find_gallery
-
-    found = find_gallery(path)
-    return found[0] if found else None
-
-
-def _sources(images: Source | Iterable[Source]) -> Iterable[Source]:
-    if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim != 4):
-        return [images]
-    return images

@@ -10,7 +10,8 @@ import pytest
 from kdedge.card import ModelCard
 from kdedge.errors import CardError, DataError, ModelError
 from kdedge.preprocess import Preprocess, decode
-from kdedge.runtime.classifier import Classifier, softmax
+from kdedge.runtime.classifier import Classifier
+from kdedge.runtime.ranking import softmax
 from tests.conftest import COLORS, color_card, write_color_model
 
 
