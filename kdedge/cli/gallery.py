@@ -59,7 +59,9 @@ def list_(model: Model = None, gallery: File = None, as_json: Json = False) -> N
     for row in rows:
         within = "   -" if row["within"] is None else f"{row['within']:4.2f}"
         like = f"most like {row['nearest']} {row['similarity']:.2f}"
-        print(f"{row['name']:<{width}}  {row['images']:4} images  alike {within}  {like}")
+        print(
+            f"{row['name']:<{width}}  {row['images']:4} image{' ' if row['images'] == 1 else 's'}  alike {within}  {like}"
+        )
     if there and there.rejection:
         print(_threshold_words(there))
 

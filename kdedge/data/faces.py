@@ -65,6 +65,7 @@ class FaceFinder:
         Raises:
             ModelError: the file is missing, or is no detector that this OpenCV can run.
         """
+        self._name = "the face detector" if isinstance(detector, bytes) else str(detector)
         if isinstance(detector, bytes):
             self._model = detector
         else:
@@ -80,9 +81,7 @@ class FaceFinder:
             with _quiet_opencv():
                 self.find(np.zeros((SHORTEST, SHORTEST, 3), np.uint8))  # OpenCV takes any network, until it is used
         except (cv2.error, ValueError, IndexError) as error:
-            raise ModelError(
-                "the face detector given is another kind of network; a YuNet file was expected."
-            ) from error
+            raise ModelError(f"{self._name}: another kind of network; a YuNet file was expected.") from error
 
     def find(self, image: Image) -> list[Face]:
         """Faces in an RGB image, in reading order: rows from top to bottom, in a row from left to right."""
@@ -123,7 +122,7 @@ class FaceFinder:
                     )
             except cv2.error as error:
                 raise ModelError(
-                    f"OpenCV {cv2.__version__} cannot load the face detector ({getattr(error, 'err', error)})."
+                    f"{self._name}: OpenCV {cv2.__version__} cannot load it ({getattr(error, 'err', error)})."
                 ) from error
         return self._local.detector
 

@@ -57,8 +57,8 @@ def _spread(images: list[Image]) -> list[Image]:
 def _next(story: Story) -> list[str]:
     run = story.run.path
     return [
-        f"kdedge classify --faces {story.summary['classified']['image']}",
-        f"kdedge classify {run}/data/test/{story.summary['classified']['truth']}",
+        f"kdedge classify --faces {story.summary['classified']['image']} --model {run}",
+        f"kdedge classify {run}/data/test/{story.summary['classified']['truth']} --model {run}",
         f"kdedge evaluate {run} {run}/data/test",
         f"kdedge bench {run}",
         f"kdedge report {run} --open",

@@ -30,7 +30,9 @@ def fit_source(source: Source, preprocess: Preprocess) -> tuple[Image, str]:
 
 
 def one_by_one(images: Source | Iterable[Source]) -> Iterable[Source]:
-    """One image as a list of it; anything else as it is, an array (B, H, W, 3) too."""
+    """One image as a list of it; several as they are, an array (B, H, W, 3) too; DataError for what is neither."""
     if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim != 4):
         return [images]
+    if not isinstance(images, Iterable):
+        raise DataError(f"expected an image or an iterable of images, got {type(images).__name__}.")
     return images

@@ -48,6 +48,14 @@ def classifier(color_model: Path) -> Classifier:
     return Classifier(color_model, threads=1)
 
 
+def test_what_is_no_image_is_refused(color_model: Path) -> None:
+    with Classifier(color_model, 1) as classifier:
+        with pytest.raises(DataError, match="iterable of images, got int"):
+            classifier.predict(3)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="expected a path, bytes or a uint8 RGB array, got int"):
+            classifier.predict([3])  # type: ignore[list-item]
+
+
 def test_card_comes_from_the_file(classifier: Classifier) -> None:
     assert classifier.card == color_card()
 
