@@ -122,7 +122,7 @@ class FaceFinder:
                     )
             except cv2.error as error:
                 raise ModelError(
-                    f"{self._name}: OpenCV {cv2.__version__} cannot load it ({getattr(error, 'err', error)})."
+                    f"{self._name}: OpenCV {cv2.__version__} cannot load this face detector ({getattr(error, 'err', error)})."
                 ) from error
         return self._local.detector
 

@@ -94,7 +94,7 @@ def test_reading_order():
 
 
 def test_a_detector_that_is_none(tmp_path, color_model):
-    with pytest.raises(ModelError, match="cannot load it"):
+    with pytest.raises(ModelError, match="cannot load this face detector"):
         FaceFinder(b"not onnx")
     with pytest.raises(ModelError, match="another kind of network"):
         FaceFinder(color_model)
