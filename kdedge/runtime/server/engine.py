@@ -172,15 +172,14 @@ class Engine:
             for job in jobs:
                 job.waited += max(0.0, now - job.since)
             wanted = [part for part in taken if not part[0].dropped]
-            said: list[_Said] = [(job, place, None) for job, place, _ in taken if job.dropped]
-            if wanted:
-                found = self._predict(wanted)
-                said += [(job, place, one) for (job, place, _), one in zip(wanted, found, strict=True)]
+            found = self._predict(wanted) if wanted else []
             ended = perf_counter()
             for job in jobs:
-                job.inference += 0.0 if job.dropped else ended - now
+                job.inference += ended - now
                 job.since = ended
-            self._tell(said, ended - now)
+            # a job may be dropped at any moment: each part is told of once, by what was asked of the network
+            said = {(id(job), place): one for (job, place, _), one in zip(wanted, found, strict=True)}
+            self._tell([(job, place, said.get((id(job), place))) for job, place, _ in taken], ended - now)
             if ends:
                 return
 

@@ -11,8 +11,9 @@ import pytest
 
 from kdedge.preprocess import Image
 from kdedge.runtime.classifier import Classifier
-from kdedge.runtime.server.engine import MOST_FACES
-from kdedge.runtime.server.job import Box
+from kdedge.runtime.server.engine import MOST_FACES, Engine
+from kdedge.runtime.server.job import Batch, Box, Job
+from kdedge.runtime.server.settings import Settings
 from tests.conftest import COLORS
 from tests.runtime.server.running import Held, Running, picture, problem, running, wait_until
 
@@ -122,3 +123,29 @@ def test_a_network_that_fails_on_a_face_fails_on_the_image(held: Held, monkeypat
         monkeypatch.setattr(held, "predict_fitted", fails_on_the_second)
         assert problem(server.post(painted("red", "green")))["code"] == "fault"
         assert server.metric('kdedge_images_total{outcome="failed"}') == 1
+
+
+def test_a_part_is_told_of_once_whenever_its_client_leaves(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a job that is dropped just after it was looked at; twice told, it would be counted twice."""
+
+    class Leaving(Job):
+        asked = 0
+
+        @property  # type: ignore[override]
+        def dropped(self) -> bool:
+            self.asked += 1
+            return self.asked > 1
+
+        @dropped.setter
+        def dropped(self, _: bool) -> None:
+            """It decides itself."""
+
+    with Classifier(model, 1) as classifier:
+        engine = Engine(classifier, Settings())
+        told: list[Any] = []
+        monkeypatch.setattr(engine, "_tell", lambda said, _seconds: told.extend(said))
+        job = Leaving("a", b"", 1, False, Batch(1, None), 0.0)  # type: ignore[arg-type]
+        engine._ready.put((job, 0, np.zeros((16, 16, 3), np.uint8)))
+        engine._ready.put(None)
+        engine._run()
+    assert [(one, place) for one, place, _ in told] == [(job, 0)]
