@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from kdedge.errors import DataError
 
-__all__ = ["MAX_PIXELS", "Image", "claimed_size", "decode", "decode_bgr"]
+__all__ = ["MAX_PIXELS", "Box", "Image", "claimed_size", "decode", "decode_bgr"]
 
 Image = NDArray[np.uint8]
 """An image as this package passes it around: uint8, shape (H, W, 3), RGB."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height of a part of an image as it is shown, in its pixels; may reach over its edge."""
 
 MAX_PIXELS = 50_000_000
 """Images with more pixels are refused before decoding; ``$KDEDGE_MAX_PIXELS`` overrides it."""

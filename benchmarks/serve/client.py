@@ -4,6 +4,7 @@ Run as ``python -m benchmarks.serve.client HOST PORT CLIENTS SECONDS FOLDER``; t
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -52,13 +53,11 @@ async def ask(host: str, port: int, data: bytes, *, seconds: float = PATIENCE, e
     async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            try:
+            with contextlib.suppress(OSError):  # refused before all was sent; the answer may be there all the same
                 writer.write(data)
                 await writer.drain()
                 if eof:
                     writer.write_eof()
-            except (ConnectionError, OSError):
-                pass  # refused before all was sent; the answer may be there all the same
             return await read_reply(reader)
         finally:
             writer.close()

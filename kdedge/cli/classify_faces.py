@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kdedge.card import ModelCard
     from kdedge.data.faces import FaceFinder
-    from kdedge.preprocess import Image
+    from kdedge.decode import Box, Image
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.pipeline import Crop
 
-__all__ = ["Box", "FaceReader", "face_finder", "face_notes"]
-
-Box = tuple[float, float, float, float]
-"""Left, top, width and height in pixels of the image; may reach over its edge."""
+__all__ = ["FaceReader", "face_finder", "face_notes"]
 
 
 class FaceReader:

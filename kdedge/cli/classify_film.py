@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kdedge.cli.classify_faces import Box
     from kdedge.cli.classify_run import Run
+    from kdedge.decode import Box
     from kdedge.runtime.pipeline import Crop
     from kdedge.runtime.sources import Film
     from kdedge.runtime.video import Frame, Video

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from kdedge.cli.classify_faces import Box
+    from kdedge.decode import Box
     from kdedge.runtime.prediction import Prediction
 
 __all__ = ["Record", "Writer", "records", "summary_lines", "writer_for"]
@@ -24,7 +24,7 @@ class Record:
         seconds: what the answer took, see :class:`kdedge.runtime.pipeline.Answer`.
         frame: number of the frame, from 0; None for an image.
         shown: when the frame is shown, seconds; None for an image.
-        box: of a face, see :data:`kdedge.cli.classify_faces.Box`; None for a whole image.
+        box: of a face; None for a whole image.
     """
 
     prediction: "Prediction"

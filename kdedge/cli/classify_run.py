@@ -14,7 +14,8 @@ from kdedge.runtime.pipeline import Answer, answers, in_order
 from kdedge.runtime.sources import Film, Missing, Still
 
 if TYPE_CHECKING:
-    from kdedge.cli.classify_faces import Box, FaceReader
+    from kdedge.cli.classify_faces import FaceReader
+    from kdedge.decode import Box
     from kdedge.runtime.classifier import Classifier
     from kdedge.runtime.pipeline import Crop
 

@@ -99,6 +99,7 @@ def serve(
     """
     import os
 
+    from kdedge.cli.classify_faces import face_notes
     from kdedge.errors import RunError
     from kdedge.runtime.server.auth import read_keys
     from kdedge.runtime.server.settings import Settings
@@ -141,10 +142,7 @@ def serve(
     listening = listen(host, port)
     classifier = _open(model, gallery, unknown_threshold, threads, provider, allow_fallback)
     finder = _face_cutter(classifier, detector) if faces else None
-    if finder or classifier.card.expects:
-        from kdedge.cli.classify_faces import face_notes
-
-        face_notes(classifier.card, finder is not None)
+    face_notes(classifier.card, faces)
     _serve(classifier, settings, listening, verbose, as_json, finder)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdedge.data.folder import find_images
+from kdedge.decode import Box
 from kdedge.errors import DataError, ModelError
 from kdedge.files import write_bytes
 from kdedge.preprocess import Image, decode
@@ -44,7 +45,7 @@ class Face:
         score: the detector's confidence, 0-1.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     landmarks: NDArray[np.float32]
     score: float
 
@@ -107,7 +108,7 @@ class FaceFinder:
                 faces.append(Face((left, top, wide, high), landmarks, float(row[14])))
         return _reading_order(faces)
 
-    def cut(self, image: Image, size: int = TEMPLATE_SIZE) -> list[tuple[Image, tuple[float, float, float, float]]]:
+    def cut(self, image: Image, size: int = TEMPLATE_SIZE) -> list[tuple[Image, Box]]:
         """Faces in an RGB image, in reading order: each aligned, uint8 (size, size, 3), and the box it was found in."""
         return [(align(image, face.landmarks, size), face.box) for face in self.find(image)]
 

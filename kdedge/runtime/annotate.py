@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kdedge.decode import Box
 from kdedge.errors import RunError
 from kdedge.files import atomic_path, write_bytes
 
 __all__ = ["FilmWriter", "annotated", "drawable", "place_for", "write_image"]
-
-Box = tuple[float, float, float, float]
 
 SMALLEST = 240
 """Pixels of the short side below which a copy is enlarged, so that what is written on it can be read."""

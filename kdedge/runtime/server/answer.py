@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
+from kdedge.decode import Box
 from kdedge.runtime.prediction import Prediction
 from kdedge.runtime.server.errors import Problem
-from kdedge.runtime.server.job import Box, Faces, Job
+from kdedge.runtime.server.job import Faces, Job
 
 __all__ = ["answer_of"]
 

@@ -4,14 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kdedge.preprocess import Image
+from kdedge.decode import Box, Image
 from kdedge.runtime.prediction import Prediction
 from kdedge.runtime.server.errors import Problem
 
-__all__ = ["Batch", "Box", "Faces", "Finder", "Job"]
-
-Box = tuple[float, float, float, float]
-"""Left, top, width and height of a face in pixels of its image, as it is shown; may reach over the edge."""
+__all__ = ["Batch", "Faces", "Finder", "Job"]
 
 Finder = Callable[[Image], Sequence[tuple[Image, Box]]]
 """From an RGB image to its faces: each cut out, uint8 (size, size, 3), and where it was. Several threads call it at a time."""

@@ -9,10 +9,10 @@ import httpx
 import numpy as np
 import pytest
 
-from kdedge.preprocess import Image
+from kdedge.decode import Box, Image
 from kdedge.runtime.classifier import Classifier
 from kdedge.runtime.server.engine import MOST_FACES, Engine
-from kdedge.runtime.server.job import Batch, Box, Job
+from kdedge.runtime.server.job import Batch, Job
 from kdedge.runtime.server.settings import Settings
 from tests.conftest import COLORS
 from tests.runtime.server.running import Held, Running, picture, problem, running, wait_until
